@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import floor, isclose, log10
+from math import ceil, floor, isclose, log10
 
 from cnnviz_cli.core.evaluation import ChartSpec, Curve
 from cnnviz_cli.render.layout import (
@@ -35,7 +35,7 @@ from cnnviz_cli.render.layout import (
 
 BLUE = "#1f5fa8"
 TINT = "#dbe6f3"  # of the area between two curves
-AGAINST = "#f3ddd3"  # of it where the first is below the second
+AGAINST = "#eecdbe"  # of it where the first is below the second
 BAND = "#e6e9ed"  # where controls lie
 GRID = "#eceef1"
 QUIET = "#aab0b8"  # curves and dots of controls
@@ -61,8 +61,24 @@ class Axis:
         return format_fixed(value, self.decimals)
 
 
+GUTTER = 34
+"""Units left of a plot for the numbers of its axis, at the least."""
+
+
+def gutter_for(up: Axis) -> int:
+    """The room that an axis's numbers need left of a plot."""
+    return max(GUTTER, *(ceil(text_width(up.label(tick), SMALL)) + 10 for tick in up.ticks), 0)
+
+
+SCIENTIFIC = -1
+"""In the place of a number of decimals: two digits and a power of ten."""
+
+
 def format_fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals; never a minus before a zero."""
+    """A number with so many decimals, or as `SCIENTIFIC`; never a minus before a zero."""
+    if decimals == SCIENTIFIC:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}" if value else "0"
     return f"{value:z,.{decimals}f}"
 
 
@@ -70,7 +86,7 @@ def make_axis(values: Iterable[float], length: float, most: int, *, pad: float =
     """An axis that holds all values with some room on both sides, and at most so many ticks at round numbers."""
     found = list(values)
     low, high = min(found), max(found)
-    if isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
+    if isclose(low, high, rel_tol=1e-9):
         spread = abs(low) / 2 or 0.5
         low, high = low - spread, high + spread
     room = pad * (high - low)
@@ -82,19 +98,23 @@ def make_axis(values: Iterable[float], length: float, most: int, *, pad: float =
 def round_ticks(low: float, high: float, most: int) -> tuple[tuple[float, ...], int]:
     """At most so many round numbers within a range, 1, 2 or 5 times a power of ten apart, and their decimals."""
     size = floor(log10(high - low)) - 2
+    largest = max(abs(low), abs(high))
     for power in range(size, size + 5):
         for digit in (1, 2, 5):
             step = digit * 10.0**power
             first = -floor(-low / step + 1e-9)
             last = floor(high / step + 1e-9)
             if last - first + 1 <= most:
-                return tuple(number * step for number in range(first, last + 1)), max(0, -power)
+                decimals = max(0, -power) if -power <= 4 and largest < 1e5 else SCIENTIFIC
+                return tuple(number * step for number in range(first, last + 1)), decimals
     return (), 0
 
 
 def decimals_for(values: Sequence[float]) -> int:
     """How many decimals tell the values of a column apart: two, three where they lie close, fewer for large ones."""
     largest = max((abs(value) for value in values), default=0.0)
+    if largest >= 1e5 or 0 < largest < 5e-3:
+        return SCIENTIFIC
     if largest >= 100:
         return 0
     if largest >= 10:
@@ -320,7 +340,7 @@ def _span(points: Sequence[tuple[float, float]], left: float, right: float) -> t
 
 def chart_rows(spec: ChartSpec, plots: Sequence[Plot], width: int, controls_word: str = "") -> Block:
     """The frames of a chart, side by side as far as there is room, on axes that they share."""
-    gutter = 34
+    gutter = gutter_for(chart_axes(plots, 100, 100)[1])
     across = max(1, min(len(plots), (width - gutter + GAP) // (PLOT_LEAST + GAP)))
     across = -(-len(plots) // -(-len(plots) // across))
     side = min(420, (width - gutter + GAP) // across - GAP)

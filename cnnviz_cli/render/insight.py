@@ -20,6 +20,7 @@ from cnnviz_cli.render.charts import (
     dot_box,
     draw_dot,
     format_fixed,
+    gutter_for,
     make_axis,
     overlaps,
     section_heading,
@@ -46,7 +47,6 @@ from cnnviz_cli.render.layout import (
 from cnnviz_cli.render.scaling import ByteArray
 
 FRONT = "#8fb0d6"  # the line of what nothing else beats at its cost
-GUTTER = 34  # for the numbers left of a plot
 
 
 def compose_scatter(rows: Sequence[MethodRow], column: ColumnSpec, width: int) -> Block:
@@ -55,9 +55,10 @@ def compose_scatter(rows: Sequence[MethodRow], column: ColumnSpec, width: int) -
     if not points:
         return blank_block(width, 1)
     height = round(min(320, 0.62 * width))
-    inner = width - GUTTER
     values = [cell.mean for _, cell in points] + [*(column.controls or ())]
     up = make_axis(values, height, 5, pad=0.09)
+    gutter = gutter_for(up)
+    inner = width - gutter
     cost = [log10(max(1, row.passes or 0)) for row, _ in points]
     low, high = min(cost), max(cost)
     high = max(high, low + 0.5)
@@ -87,24 +88,24 @@ def compose_scatter(rows: Sequence[MethodRow], column: ColumnSpec, width: int) -
     if column.controls is not None:
         _band_word(plot, column.controls, up, spots, taken)
     rings = FAR if len(points) <= FEW else NEAR
-    order = [*front, *(number for number in range(len(points)) if number not in front)]
+    order = [*front, *(number for number in range(len(points)) if number not in front)][:MOST_NAMED]
     for number in order:
         row, cell = points[number]
         red = column.ranked and cell.beats_controls is False
         place_label(plot, row.full_title, spots[number], (spots, walls), taken, ALERT if red else INK, rings)
     words = f"{column.title} against passes an image; the line: what nothing as cheap beats"
     frame = blank_block(width, height + 1 + TICK + line_height(SMALL) + 4)
-    frame.put(plot, GUTTER, 4)
+    frame.put(plot, gutter, 4)
     for tick in up.ticks:
         text = up.label(tick)
         base = 4 + round(height - up.place(tick)) + round(0.36 * SMALL)
-        put_text(frame, GUTTER - 8 - text_width(text, SMALL), base, text, SMALL, MUTED)
-    frame.put(Rectangle(inner, 1, fill=RULE), GUTTER, 4 + height)
+        put_text(frame, gutter - 8 - text_width(text, SMALL), base, text, SMALL, MUTED)
+    frame.put(Rectangle(inner, 1, fill=RULE), gutter, 4 + height)
     for power in across.ticks:
         text = f"{10**power:,.0f}"
-        place = GUTTER + across.place(power)
+        place = gutter + across.place(power)
         frame.put(Rectangle(1, TICK, fill=RULE), round(place), 4 + height)
-        left = min(max(float(GUTTER), place - text_width(text, SMALL) / 2), width - text_width(text, SMALL))
+        left = min(max(float(gutter), place - text_width(text, SMALL) / 2), width - text_width(text, SMALL))
         put_text(frame, left, 4 + height + TICK + SMALL + 2, text, SMALL, MUTED)
     return stack_vertically([section_heading("Cost against insight", words, width), frame], GAP // 3)
 
@@ -156,6 +157,7 @@ def _segment_box(start: tuple[float, float], end: tuple[float, float]) -> Box:
 
 FAR, NEAR = 7, 2  # rings around a dot in which its name may stand; of many dots only the nearest
 FEW = 16
+MOST_NAMED = 60  # dots with a name; the others are in the table
 
 
 def place_label(
@@ -267,17 +269,18 @@ def similarity_order(matrix: Sequence[Sequence[float]]) -> list[int]:
 
     Groups are joined by their mean likeness, the most alike first, each turned so that its most alike ends meet.
     """
-    groups = [[number] for number in range(len(matrix))]
-    while len(groups) > 1:
-        pairs = [(one, other) for one in range(len(groups)) for other in range(one + 1, len(groups))]
-        first, second = max(pairs, key=lambda pair: _likeness(matrix, groups[pair[0]], groups[pair[1]]))
+    count = len(matrix)
+    groups = [[number] for number in range(count)]
+    likeness = np.array(matrix, np.float64).reshape(count, count)
+    np.fill_diagonal(likeness, -np.inf)
+    for _ in range(count - 1):
+        first, second = sorted(divmod(int(likeness.argmax()), count))
         left, right = groups[first], groups[second]
         turned = [(a, b) for a in (left, left[::-1]) for b in (right, right[::-1])]
         joined = max(turned, key=lambda pair: matrix[pair[0][-1]][pair[1][0]])
+        mean = (len(left) * likeness[first] + len(right) * likeness[second]) / (len(left) + len(right))
         groups[first] = [*joined[0], *joined[1]]
-        del groups[second]
+        likeness[first], likeness[:, first] = mean, mean
+        likeness[second], likeness[:, second] = -np.inf, -np.inf
+        likeness[first, first] = -np.inf
     return groups[0]
-
-
-def _likeness(matrix: Sequence[Sequence[float]], one: Sequence[int], other: Sequence[int]) -> float:
-    return sum(matrix[a][b] for a in one for b in other) / (len(one) * len(other))

@@ -20,6 +20,7 @@ from cnnviz_cli.render.charts import (
     draw_plot,
     format_fixed,
     frame_plot,
+    gutter_for,
     percent,
     section_heading,
     turns_over,
@@ -143,8 +144,8 @@ class _Charts:
         return Plot("", "", [one.curves[name] for name in names], self.controls, marks)
 
     def draw(self, one: JudgedMap, width: int, height: int, *, first: bool) -> Block:
-        gutter = 34
         plots = [self.plot(each) for each in self.maps]
+        gutter = gutter_for(chart_axes(plots, 100, height)[1])
         across, up = chart_axes(plots, width - gutter - 1, height)
         words = [text for _, text in self.spec.curves] if first else []
         inner = draw_plot(self.plot(one), across, up, words, "controls" if first and self.controls else "")

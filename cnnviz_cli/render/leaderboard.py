@@ -223,7 +223,7 @@ class _Table:
         block = blank_block(edge, self.body_height + TICK + line_height(SMALL))
         decimals = decimals_for([cell.mean for cell in known])
         number_room = max([NUMBER, *(text_width(format_fixed(cell.mean, decimals), TYPE) + 6 for cell in known)])
-        axis = column_axis(item, rows, self.column - number_room)
+        axis = column_axis(item, rows, max(self.column - number_room, 3 * DOT))
         if axis is not None:
             self._ground(block, item, axis)
         for number, cell in enumerate(cells):
@@ -281,6 +281,8 @@ def tick_labels(axis: Axis) -> list[tuple[float, float, str]]:
     for tick in order:
         text = axis.label(tick)
         wide = text_width(text, SMALL)
+        if wide > axis.length + 2 * INSET:
+            continue
         left = min(max(float(-INSET), axis.place(tick) - wide / 2), axis.length + INSET - wide)
         if all(left > end + 6 or left + wide + 6 < start for start, end in _reach(found)):
             found.append((left, tick, text))
@@ -299,7 +301,7 @@ def column_axis(item: ColumnSpec, rows: Sequence[MethodRow], length: float) -> A
     values = [end for cell in cells for end in (cell.mean - (cell.error or 0), cell.mean + (cell.error or 0))]
     values += [*(item.controls or ()), *([] if item.chance is None else [item.chance])]
     # Dots reach beyond their middle.
-    return make_axis(values, length, max(2, int(length // 34)), pad=max(0.06, DOT / (length - 2 * DOT)))
+    return make_axis(values, length, max(2, int(length // 34)), pad=max(0.06, DOT / max(DOT, length - 2 * DOT)))
 
 
 def _direction(item: ColumnSpec) -> str:
@@ -398,8 +400,8 @@ def _red(board: Leaderboard) -> list[str]:
     ranked = {column.name for column in board.columns if column.ranked}
     for row in board.rows:
         if any(cell.beats_controls is False and name in ranked for name, cell in row.cells.items()):
-            by = " by a standard error" if board.images > 1 else ""
-            return [f"Red and open: no better than maps that have never seen the network, or not better{by}."]
+            hardly = ", or by less than a standard error" if board.images > 1 else ""
+            return [f"Red and open: no better than maps that have never seen the network{hardly}."]
     return []
 
 

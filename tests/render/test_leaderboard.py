@@ -14,7 +14,7 @@ from render.laid import box_of, check_layout, dots, texts
 
 from cnnviz_cli.core.evaluation import Agreement, CellValue, ColumnSpec, Leaderboard, MethodRow
 from cnnviz_cli.core.figure_settings import parse_figure_size
-from cnnviz_cli.render.charts import BAND, BLUE, DOT, make_axis, overlaps, round_ticks
+from cnnviz_cli.render.charts import BAND, BLUE, DOT, decimals_for, format_fixed, make_axis, overlaps, round_ticks
 from cnnviz_cli.render.figures import encode_figure, fit_block
 from cnnviz_cli.render.insight import (
     agreement_color,
@@ -61,6 +61,31 @@ BOARDS = {
         board(3, 2), rows=tuple(MethodRow(row.title, {}, 2) for row in board(3, 2).rows), control_rows=()
     ),
 }
+
+
+def scaled(factor: float) -> Leaderboard:
+    """The usual leaderboard with numbers of another size."""
+    one = board(6, 3)
+
+    def resize(row: MethodRow) -> MethodRow:
+        cells = {
+            name: replace(cell, mean=factor * cell.mean, error=factor * (cell.error or 0))
+            for name, cell in row.cells.items()
+        }
+        return replace(row, cells=cells)
+
+    columns = tuple(
+        replace(each, controls=(factor * each.controls[0], factor * each.controls[1]) if each.controls else None)
+        for each in one.columns
+    )
+    return replace(
+        one, columns=columns, rows=tuple(map(resize, one.rows)), control_rows=tuple(map(resize, one.control_rows))
+    )
+
+
+BOARDS |= {f"times {factor:g}": scaled(factor) for factor in (1e-9, 1e-2, 300, 1e7)}
+BOARDS["without rows"] = replace(board(1, 2), rows=(), agreement=None)
+BOARDS["twenty-four columns"] = board(3, 24)
 
 
 @pytest.mark.parametrize("room", WIDTHS.values(), ids=WIDTHS)
@@ -270,6 +295,14 @@ def test_the_alike_stand_side_by_side_in_the_matrix() -> None:
     assert abs(order.index(0) - order.index(2)) == 1
     assert abs(order.index(1) - order.index(3)) == 1
     assert similarity_order([[1.0]]) == [0]
+    noise = np.random.default_rng(1).uniform(-1, 1, (200, 200))
+    assert sorted(similarity_order((noise + noise.T).tolist())) == list(range(200))
+
+
+def test_groups_are_joined_by_their_mean_likeness() -> None:
+    # 0 and 1 first (0.9); then their mean likeness to 2 is 0.35 and that of 2 and 3 is 0.4.
+    alike = [[1.0, 0.9, 0.6, 0.0], [0.9, 1.0, 0.1, 0.0], [0.6, 0.1, 1.0, 0.4], [0.0, 0.0, 0.4, 1.0]]
+    assert similarity_order(alike) in ([1, 0, 2, 3], [3, 2, 0, 1])
 
 
 def test_the_matrix_goes_from_white_to_blue_and_its_cells_have_their_numbers() -> None:
@@ -302,6 +335,20 @@ def test_two_methods_without_an_image_in_common_have_a_dash() -> None:
 )
 def test_ticks_are_round(low: float, high: float, most: int, ticks: tuple[float, ...]) -> None:
     assert round_ticks(low, high, most)[0] == pytest.approx(ticks)
+
+
+def test_very_small_and_very_large_numbers_have_a_power_of_ten() -> None:
+    assert [format_fixed(value, decimals_for([value])) for value in (2.3e-9, 0.04, -0.5, 12.34, 1234.5, 3e7)] == [
+        "2.3e-9",
+        "0.040",
+        "-0.50",
+        "12.3",
+        "1,234",
+        "3.0e7",
+    ]
+    assert format_fixed(0.0, decimals_for([0.0, 1e-9])) == "0"
+    assert format_fixed(-0.001, 2) == "0.00"
+    assert make_axis([0, 5e-8], 100, 3).label(2e-8) == "2.0e-8"
 
 
 def test_an_axis_holds_equal_values() -> None:
