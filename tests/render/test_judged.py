@@ -77,6 +77,8 @@ def test_every_picture_is_there_with_its_share_and_its_score(width: str) -> None
     for share in ("10 %", "30 %", "50 %"):
         assert words.count(share) >= 4
     assert words.count("least important removed first") == 2
+    beside = [item.fill for _, _, item in dots(block) if len(item.points) == 1 and item.outline == BLUE]
+    assert beside == [*[PAPER] * 3, *[BLUE] * 3] * 2
 
 
 def test_the_curves_have_the_marks_of_the_pictures_at_their_scores() -> None:

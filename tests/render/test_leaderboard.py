@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +17,7 @@ from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.render.charts import BAND, BLUE, DOT, decimals_for, format_fixed, make_axis, overlaps, round_ticks
 from cnnviz_cli.render.figures import encode_figure, fit_block
 from cnnviz_cli.render.insight import (
+    FRONT,
     agreement_color,
     compose_agreement,
     compose_scatter,
@@ -138,9 +139,12 @@ def test_error_bars_are_one_standard_error_to_either_side() -> None:
     bars = [item for _, _, item in block.leaves() if isinstance(item, Polyline)]
     ends = [bar.points for bar in bars][: len(one.rows)]
     scale = (ends[0][1][0] - ends[0][0][0]) / 0.24
-    for row, (start, stop) in zip(one.rows, ends, strict=True):
+    places = [left for left, _, item in dots(block) if item.radius == DOT]
+    left = next(place for place, _, item in block.leaves() if isinstance(item, Polyline))
+    for row, place, (start, stop) in zip(one.rows, places, ends, strict=False):
         error = row.cells["removal.gain"].error or 0
         assert stop[0] - start[0] == pytest.approx(2 * error * scale, abs=0.01)
+        assert left + (start[0] + stop[0]) / 2 == pytest.approx(place, abs=0.01)
     for single in (board(3, 3, images=1), board(1, 1, images=1)):
         assert not [item for _, _, item in compose_table(single, 900).leaves() if isinstance(item, Polyline)]
 
@@ -171,6 +175,15 @@ def test_a_method_that_does_not_beat_the_controls_is_open_and_red_and_so_is_its_
                 assert (mark.fill, mark.outline, number.color) == (BLUE, "", INK)
             else:
                 assert (mark.fill, mark.outline, number.color) == (PAPER, ALERT, ALERT)
+
+
+def test_a_column_that_ranks_nothing_marks_nobody() -> None:
+    one = board(1, 1)
+    row = replace(one.rows[0], cells={"removal.gain": CellValue(0.1, None, 5, beats_controls=False)})
+    shown = replace(one, rows=(row,), columns=(replace(one.columns[0], ranked=False),))
+    block = compose_table(shown, 900)
+    assert not [item for _, _, item in dots(block) if item.outline]
+    assert not [item for _, _, item in texts(block) if item.color == ALERT]
 
 
 def test_rows_stand_in_the_order_given_and_the_column_that_orders_them_is_strong() -> None:
@@ -277,6 +290,11 @@ def test_names_in_the_scatter_lie_over_no_dot_no_name_and_not_on_the_front(count
     for label in labels:
         for left, top, _ in dots(block):
             assert not overlaps(label, (left - DOT, top - DOT, left + DOT, top + DOT))
+    for left, top, item in block.leaves():
+        if isinstance(item, Polyline) and item.color == FRONT:
+            for (x0, y0), (x1, y1) in pairwise(item.points):
+                wall = (left + min(x0, x1), top + min(y0, y1), left + max(x0, x1), top + max(y0, y1))
+                assert not any(overlaps(label, wall) for label in labels)
     if count <= 11:
         assert len(labels) == count
 
