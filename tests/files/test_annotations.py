@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +464,47 @@ def test_damaged_instances_are_refused(tmp_path: Path, one: dict[str, Any], what
     with pytest.raises(UsageError, match=what) as caught:
         open_annotations(coco(tmp_path, one))
     assert str(caught.value).startswith("instances.json: ")
+
+
+HOSTILE: list[Any] = [
+    None, True, 0, -1, 1.5, 1e308, 10**400, 2**63, "", "x", "\x1b[2J\n", "a" * 10_000, [], {}, [[]], [None],
+    [1e308] * 8, {"size": [3, 4]},
+    {"size": [3, 4], "counts": "0" * 99}, [["0", "1", "2", "3"]], [[1, [2]]], {"a": {"b": []}},
+]  # fmt: skip
+
+
+def replaced(data: Any, by: Any) -> Iterator[Any]:
+    """The same JSON many times, each time with another of its values replaced."""
+    yield by
+    if isinstance(data, dict):
+        for key, held in data.items():
+            yield from ({**data, key: other} for other in replaced(held, by))
+    if isinstance(data, list):
+        for at, held in enumerate(data):
+            yield from ([*data[:at], other, *data[at + 1 :]] for other in replaced(held, by))
+
+
+@pytest.mark.parametrize("by", HOSTILE, ids=range(len(HOSTILE)))
+def test_any_value_of_instances_may_be_anything(tmp_path: Path, by: Any) -> None:
+    """Each is read, or refused in one line."""
+    objects: list[dict[str, Any]] = [
+        {"segmentation": {"size": [3, 4], "counts": COUNTS}, "iscrowd": 1},
+        {"segmentation": {"size": [3, 4], "counts": pack(COUNTS)}},
+        {"segmentation": [square(1, 1, 3, 3)]},
+        {"bbox": [0, 0, 1, 1]},
+    ]
+    refused: list[str] = []
+    for data in replaced(json.loads(coco(tmp_path, *objects).read_text(encoding="utf-8")), by):
+        path = written(tmp_path / "x.json", json.dumps(data))
+        try:
+            read = open_annotations(path)
+            found = read.annotation_of(named("a.jpg"))
+            if found is not None:
+                find_region(found, seen((4, 3)), {"dog"}, read.labels)
+        except (UsageError, ImageError) as error:
+            refused.append(str(error))
+    assert len(refused) > 5
+    assert all(len(line) < 300 and line.isprintable() for line in refused)
 
 
 def test_what_would_take_for_ever_is_left_out() -> None:

@@ -203,7 +203,9 @@ def _polygon(given: TextFile, place: str, ring: Any) -> Polygon:
 
 def _runs(given: TextFile, place: str, found: Mapping[str, Any], size: Size | None) -> Runs:
     counts, sides = found.get("counts"), found.get("size")
-    if not (isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
+    if not (
+        isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and 0 < side < FARTHEST for side in sides)
+    ):
         raise given.error(f"the run lengths of {place} have no size: [height, width]")
     height, width = sides
     if width * height > MAX_PIXELS:
