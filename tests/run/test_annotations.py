@@ -6,15 +6,21 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.file_reading import ReadOptions
 from cnnviz_cli.core.geometry import Framing, stretch
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.annotations.regions import MarkedRegion
+from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.run.annotations import RunAnnotations
+from cnnviz_cli.run.image_data import crop_input
 
 LABELS = Labels(("tabby, tabby cat", "hen", "toaster"))
 WHOLE = Framing((4, 2), 1, stretch((4, 2)))
@@ -146,6 +152,36 @@ def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -
     assert given.sha256 is None
     assert list(batch.digests) == [given.digest_of(source) for source in named("a.jpg", "b.jpg", "c.jpg")] + [None]
     assert len(set(batch.digests)) == 3
+
+
+@pytest.mark.parametrize("how", [ReadOptions(), ReadOptions(least_side=32)], ids=["all", "fast"])
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_files_are_framed_as_they_are_read(tmp_path: Path, orientation: int, how: ReadOptions) -> None:
+    """What is marked lies where the network sees it, of a turned file and one decoded at a half of its size."""
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[16:48, 24:56] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=100, exif=exif)
+    (tmp_path / "x.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.jpg", "width": 96, "height": 64}],
+                "annotations": [{"image_id": 1, "bbox": [24, 16, 32, 32]}],
+            }
+        ),
+        encoding="utf-8",
+    )
+    source = Source(str(tmp_path), "a.jpg", "a.jpg")
+    decoded = read_image(source, how)
+    assert max(decoded.image.size) == (96 if how.least_side is None else 48)
+    preprocessing = Preprocessing(16, 16, (0.5,) * 3, (0.5,) * 3, "box")
+    given = crop_input(decoded, (source, ""), preprocessing, None, how).network_input
+    assert given.framing is not None
+    (((region,),),) = [RunAnnotations(tmp_path / "x.json", LABELS).mark([(source, given.framing)], [[0]]).regions]
+    assert not isinstance(region, str)
+    assert region.inside.tolist() == (given.pixels.min(2) > 127).tolist()
+    assert region.inside.sum() == 64  # a quarter
 
 
 def test_a_damaged_file_stops_before_anything_is_done(tmp_path: Path) -> None:
