@@ -44,7 +44,7 @@ from cnnviz_cli.run.dream_files import numbered, start_of
 from cnnviz_cli.run.dream_judges import load_judge
 from cnnviz_cli.run.dream_pictures import as_image, black_input
 from cnnviz_cli.run.dream_run import load_start, longest_side
-from cnnviz_cli.run.dream_sheets import facts_of_record
+from cnnviz_cli.run.dream_sheets import facts_of_record, note_of
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.present import finite_statistics
@@ -354,6 +354,6 @@ def _compared(made: Dream, task: PaintTask, beside: _Beside) -> Dream:
         judged=list(made.judged),
         **against.fields(task.of, made.score),
     )
-    tile = DreamTile(made.picture, "", facts_of_record(told))
+    tile = DreamTile(made.picture, "", facts_of_record(told), note_of(made.state))
     compose, patches = beside.composer.compose(subject, against, [tile])
     return replace(made, patches=tuple(patches), sheet=rasterize(compose(SHEET_WIDTH)))

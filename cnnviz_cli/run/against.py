@@ -320,15 +320,24 @@ def asked_of(subjects: Iterable[tuple[Subject, Objective]], *, weakest: bool) ->
     return Asked(tuple(dict.fromkeys(channels)), tuple(dict.fromkeys(objectives)), -1 if weakest else 1)
 
 
-def compare(session: Session, folder: Folder, asked: Asked, reporter: Reporter, sink: Sink | None = None) -> Comparison:
-    """What a folder answers; from what an earlier run has kept in the output folder, if it was asked the same.
+def compare(
+    session: Session,
+    folder: Folder,
+    asked: Asked,
+    reporter: Reporter,
+    sink: Sink | None = None,
+    *,
+    again: bool = False,
+) -> Comparison:
+    """What a folder answers; from what an earlier run has kept in the output folder, if it was asked the same and is
+    not to be asked `again`.
 
     Raises:
         UsageError: no image could be shown to the network.
         MemoryShortError: one of them is too large for it.
     """
     kept = None if sink is None else KeptFold(sink, StrongestPatches, _about(session, folder, asked))
-    fold = kept.read() if kept else None
+    fold = kept.read() if kept and not again else None
     if fold is None:
         fold = StrongestPatches()
         count = len(folder.sources)

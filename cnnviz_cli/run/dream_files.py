@@ -138,7 +138,7 @@ class DreamPresenter(SheetWriter):
         """An image, what was painted into it and the difference, on a sheet."""
         before = as_image(start, self._settings.show_bands)
         tiles = [
-            DreamTile(one.image, _numbered_title(one.output), facts_of(one.output), note_of(one.output))
+            DreamTile(one.image, _numbered_title(one.output), facts_of(one.output), note_of(one.output.state))
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))

@@ -81,7 +81,9 @@ def execute_dreams(
 
     @contextmanager
     def this_machine(sink: Sink, timer: StageTimer) -> Iterator[Backend]:
-        yield DreamBackend(settings, bool(sources), sink, reporter, timer, local_rank, alone=not shard.label)
+        yield DreamBackend(
+            settings, bool(sources), sink, reporter, timer, local_rank, alone=not shard.label, force=force
+        )
 
     return execute_on(this_machine, DREAM.name, settings, sources, reporter, shard=shard, force=force)
 
@@ -97,6 +99,7 @@ class DreamBackend(Backend):
     timer: StageTimer
     local_rank: int | None = None
     alone: bool = True
+    force: bool = False
 
     _folder: Folder | None = None
     _units: UnitPresenter | None = None
@@ -146,7 +149,9 @@ class DreamBackend(Backend):
         if self._folder is not None and ledger.remaining:
             with self.timer.measure("compare"):
                 session = self._dreamer.session
-                self._presenter.against = compare(session, self._folder, self._asked, self.reporter, self.sink)
+                self._presenter.against = compare(
+                    session, self._folder, self._asked, self.reporter, self.sink, again=self.force
+                )
         if len(self._earlier):
             self.reporter.say(f"{len(self._earlier)} of them are painted already: only what judges say of them is new")
         for at, (source, folder) in enumerate(slots):

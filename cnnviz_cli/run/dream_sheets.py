@@ -147,7 +147,7 @@ def write_merged_sheets(
 def tile_of(output: Output, image: Image.Image, *, named: bool) -> DreamTile:
     """A picture on a sheet; `named`, with its method."""
     title = find_method(output.method or "", DREAM.name).title if named else ""
-    return DreamTile(image, title, facts_of(output), note_of(output))
+    return DreamTile(image, title, facts_of(output), note_of(output.state))
 
 
 def title_of(output: Output) -> str:
@@ -173,9 +173,9 @@ def facts_of_record(told: DreamRecord) -> tuple[str, ...]:
     return (f"{format_percent(told.probability or 0.0)}, {place}", *judged, f"score {now}, before {before}", *among)
 
 
-def note_of(output: Output) -> str:
+def note_of(state: State) -> str:
     """The warning about a picture; empty if there is none."""
-    return _SHORT.get(output.state, "")
+    return _SHORT.get(state, "")
 
 
 _SHORT: dict[State, str] = {
