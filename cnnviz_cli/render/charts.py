@@ -1,15 +1,28 @@
-"""Axes, curves and where words stand between them: what charts are drawn with."""
+"""Curves on shared axes: the area between them, their marks, and where words stand beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor, isclose, log10
 
 from cnnviz_cli.core.evaluation import ChartSpec, Curve
+from cnnviz_cli.render.axes import (
+    BLUE,
+    DOT,
+    GRID,
+    QUIET,
+    TICK,
+    Axis,
+    Box,
+    dot_box,
+    gutter_for,
+    make_axis,
+    overlaps,
+    percent,
+    round_ticks,
+)
 from cnnviz_cli.render.layout import (
-    ALERT,
     GAP,
     INK,
     MUTED,
@@ -19,13 +32,13 @@ from cnnviz_cli.render.layout import (
     TYPE,
     Block,
     Dots,
-    Line,
     Polygon,
     Polyline,
     Rectangle,
     blank_block,
     elide,
     line_height,
+    muted_lines,
     put_text,
     set_lines,
     stack_horizontally,
@@ -33,108 +46,8 @@ from cnnviz_cli.render.layout import (
     text_width,
 )
 
-BLUE = "#1f5fa8"
 TINT = "#dbe6f3"  # of the area between two curves
 AGAINST = "#eecdbe"  # of it where the first is below the second
-BAND = "#e6e9ed"  # where controls lie
-GRID = "#eceef1"
-QUIET = "#aab0b8"  # curves and dots of controls
-DOT = 5.0  # the radius of a dot
-TICK = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A range of values along so many units, and the values that are written beside it."""
-
-    low: float
-    high: float
-    length: float
-    ticks: tuple[float, ...]
-    decimals: int
-
-    def place(self, value: float) -> float:
-        """Units from the axis's start."""
-        return (value - self.low) / (self.high - self.low) * self.length
-
-    def label(self, value: float) -> str:
-        return format_fixed(value, self.decimals)
-
-
-GUTTER = 34
-"""Units left of a plot for the numbers of its axis, at the least."""
-
-
-def gutter_for(up: Axis) -> int:
-    """The room that an axis's numbers need left of a plot."""
-    return max(GUTTER, *(ceil(text_width(up.label(tick), SMALL)) + 10 for tick in up.ticks), 0)
-
-
-SCIENTIFIC = -1
-"""In the place of a number of decimals: two digits and a power of ten."""
-
-
-def format_fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals, or as `SCIENTIFIC`; never a minus before a zero."""
-    if decimals == SCIENTIFIC:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}" if value else "0"
-    return f"{value:z,.{decimals}f}"
-
-
-def make_axis(values: Iterable[float], length: float, most: int, *, pad: float = 0.06) -> Axis:
-    """An axis that holds all values with some room on both sides, and at most so many ticks at round numbers."""
-    found = list(values)
-    low, high = min(found), max(found)
-    if isclose(low, high, rel_tol=1e-9):
-        spread = abs(low) / 2 or 0.5
-        low, high = low - spread, high + spread
-    room = pad * (high - low)
-    low, high = low - room, high + room
-    ticks, decimals = round_ticks(low, high, most)
-    return Axis(low, high, length, ticks, decimals)
-
-
-def round_ticks(low: float, high: float, most: int) -> tuple[tuple[float, ...], int]:
-    """At most so many round numbers within a range, 1, 2 or 5 times a power of ten apart, and their decimals."""
-    size = floor(log10(high - low)) - 2
-    largest = max(abs(low), abs(high))
-    for power in range(size, size + 5):
-        for digit in (1, 2, 5):
-            step = digit * 10.0**power
-            first = -floor(-low / step + 1e-9)
-            last = floor(high / step + 1e-9)
-            if last - first + 1 <= most:
-                decimals = max(0, -power) if -power <= 4 and largest < 1e5 else SCIENTIFIC
-                return tuple(number * step for number in range(first, last + 1)), decimals
-    return (), 0
-
-
-def decimals_for(values: Sequence[float]) -> int:
-    """How many decimals tell the values of a column apart: two, three where they lie close, fewer for large ones."""
-    largest = max((abs(value) for value in values), default=0.0)
-    if largest >= 1e5 or 0 < largest < 5e-3:
-        return SCIENTIFIC
-    if largest >= 100:
-        return 0
-    if largest >= 10:
-        return 1
-    return 3 if largest < 0.1 and largest > 0 else 2
-
-
-def draw_dot(block: Block, left: float, top: int, *, beats: bool | None, radius: float = DOT) -> None:
-    """A method's dot: blue and full; an open red one where it does not beat the controls, grey where nothing ranks."""
-    if beats is False:
-        block.put(Dots(((0, 0),), radius, PAPER, ALERT, 2), left, top)
-    else:
-        block.put(Dots(((0, 0),), radius - (beats is None), BLUE if beats else MUTED), left, top)
-
-
-def dot_color(beats: bool | None) -> str:
-    """The colour of the bar through a dot."""
-    return ALERT if beats is False else BLUE if beats else MUTED
-
-
 PLOT_RATIO = 0.62  # the height of a chart by its width
 PLOT_LEAST = 180  # the least width of one
 
@@ -175,14 +88,16 @@ def chart_axes(plots: Sequence[Plot], width: float, height: float) -> tuple[Axis
     return Axis(0, 1, width, (0, 0.5, 1), 0), Axis(bottom, top, height, ticks, decimals)
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+CONTROLS = -1
+"""The key of the word for the controls' curves, among those for a plot's own."""
 
 
-def draw_plot(
-    plot: Plot, across: Axis, up: Axis, words: Sequence[str] = (), controls_word: str = "", *, color: str = BLUE
-) -> Block:
-    """The frame of one method: grid, controls, area, curves, dots at marks, and words beside the curves."""
+def draw_plot(plot: Plot, across: Axis, up: Axis, words: dict[int, str] | None = None, *, color: str = BLUE) -> Block:
+    """The frame of one method: grid, controls, area, curves, dots at marks, and words beside the curves.
+
+    Args:
+        words: for the curve of a number, or for the `CONTROLS`; those for which there was room are taken out.
+    """
     block = blank_block(round(across.length) + 1, round(up.length) + 1)
     spots = [
         tuple((across.place(share), up.length - up.place(height)) for share, height in marks) for marks in plot.marks
@@ -202,14 +117,20 @@ def draw_plot(
     for number, places in enumerate(spots):
         if places:
             block.put(Dots(places, DOT - 0.5, color if number else PAPER, color, 2), 0, 0)
-    everything = [*lines, *others]
     taken = [dot_box(place) for places in spots for place in places]
-    for number, text in enumerate(words):
-        put_beside(block, text, lines[number], everything, taken, color)
-    if controls_word and others:
-        middle = sorted(others, key=lambda points: sum(down for _, down in points))
-        put_beside(block, controls_word, middle[0], everything, taken, MUTED)
+    for number, text in sorted((words or {}).items(), reverse=True):
+        ink = MUTED if number == CONTROLS else color
+        own = [lines[number]] if number != CONTROLS else others
+        foreign = [*lines[:number], *lines[number + 1 :], *others] if number != CONTROLS else lines
+        if put_beside(block, text, own, foreign, taken, ink) and words:
+            del words[number]
     return block
+
+
+def words_for(spec: ChartSpec, controls: Sequence[Curve]) -> dict[int, str]:
+    """What stands beside the curves of a chart."""
+    found = {number: text for number, (_, text) in enumerate(spec.curves)}
+    return found | ({CONTROLS: "controls"} if controls else {})
 
 
 Place = tuple[float, float]
@@ -277,58 +198,44 @@ def _height(points: Sequence[tuple[float, float]], across: float) -> float:
     return points[-1][1]
 
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-def overlaps(one: Box, other: Box, apart: float = 0.0) -> bool:
-    """Whether two boxes have something in common, or are nearer than `apart`."""
-    return (
-        one[0] < other[2] + apart
-        and other[0] < one[2] + apart
-        and one[1] < other[3] + apart
-        and other[1] < one[3] + apart
-    )
-
-
-def dot_box(spot: tuple[float, float]) -> Box:
-    """The square around a dot."""
-    return spot[0] - DOT, spot[1] - DOT, spot[0] + DOT, spot[1] + DOT
-
-
 STEP = 4  # units between the places that are tried for a word
 
 
 def put_beside(
     block: Block,
     text: str,
-    own: Sequence[tuple[float, float]],
-    lines: Sequence[Sequence[tuple[float, float]]],
+    own: Sequence[Sequence[Place]],
+    foreign: Sequence[Sequence[Place]],
     taken: list[Box],
     color: str,
 ) -> bool:
-    """A word in the free room nearest to its line, if there is any; `taken` gets its place. Whether there was."""
+    """A word in the free room nearest to its lines, and nearer to them than to any other, if there is any.
+
+    `taken` are places that are not free, and gets its own. Whether there was room.
+    """
     width, high = text_width(text, SMALL), 0.72 * SMALL
     best: tuple[float, float, float] | None = None
     for left in range(4, int(block.width - width - 4) + 1, STEP):
-        spans = [_span(points, left - 3, left + width + 3) for points in lines]
-        low, top = _span(own, left, left + width)
+        mine = [_span(points, left - 3, left + width + 3) for points in own]
+        others = [_span(points, left - 3, left + width + 3) for points in foreign]
         for base in range(round(high) + 2, block.height - 4, STEP):
             box = (left, base - high, left + width, base + 3)
-            if any(box[1] - 3 < down and up < box[3] + 3 for up, down in spans):
+            away = min(_apart(box, span) for span in mine)
+            if away < 3 or any(_apart(box, span) < max(3, away + 2) for span in others):
                 continue
-            if any(overlaps(box, other, 3) for other in taken):
-                continue
-            away = min(abs(box[1] - top), abs(low - box[3]))
-            nearest = min(min(abs(box[1] - down), abs(up - box[3])) for up, down in spans)
-            cost = away + (60 if nearest < away - 1 else 0)
-            if best is None or cost < best[0]:
-                best = (cost, left, base)
+            if (best is None or away < best[0]) and not any(overlaps(box, other, 3) for other in taken):
+                best = (away, left, base)
     if best is None:
         return False
     _, start, level = best
     taken.append((start, level - high, start + width, level + 3))
     put_text(block, start, round(level), text, SMALL, color)
     return True
+
+
+def _apart(box: Box, span: tuple[float, float]) -> float:
+    """How far a box is above or below a line's span; nothing where they meet."""
+    return max(0.0, box[1] - span[1], span[0] - box[3])
 
 
 def _span(points: Sequence[tuple[float, float]], left: float, right: float) -> tuple[float, float]:
@@ -338,25 +245,35 @@ def _span(points: Sequence[tuple[float, float]], left: float, right: float) -> t
     return min(inner), max(inner)
 
 
-def chart_rows(spec: ChartSpec, plots: Sequence[Plot], width: int, controls_word: str = "") -> Block:
-    """The frames of a chart, side by side as far as there is room, on axes that they share."""
+def chart_rows(spec: ChartSpec, plots: Sequence[Plot], width: int) -> Block:
+    """The frames of a chart, side by side as far as there is room, on axes that they share.
+
+    Each word stands in the first frame that has room for it; a line below says what found none.
+    """
     gutter = gutter_for(chart_axes(plots, 100, 100)[1])
     across = max(1, min(len(plots), (width - gutter + GAP) // (PLOT_LEAST + GAP)))
     across = -(-len(plots) // -(-len(plots) // across))
     side = min(420, (width - gutter + GAP) // across - GAP)
     axes = chart_axes(plots, side - 1, round(side * PLOT_RATIO))
-    words = [text for _, text in spec.curves]
-    rows = []
+    words = words_for(spec, plots[0].controls)
+    rows: list[Block] = []
     for start in range(0, len(plots), across):
-        frames: list[Block] = [_scale(axes[1], gutter)]
-        for number, plot in enumerate(plots[start : start + across]):
-            first = not start and not number
-            inner = draw_plot(plot, *axes, words if first else (), controls_word if first else "")
-            frames.append(_framed(inner, plot, axes[0], spec.across if not number else ""))
-        row = frames[0]
-        row = stack_horizontally([row, stack_horizontally(frames[1:], GAP)], 0)
-        rows.append(row)
+        frames = [
+            _framed(draw_plot(plot, *axes, words), plot, axes[0], spec.across if not number else "")
+            for number, plot in enumerate(plots[start : start + across])
+        ]
+        rows.append(stack_horizontally([_scale(axes[1], gutter), stack_horizontally(frames, GAP)], 0))
+    if words:
+        rows.append(set_lines(muted_lines(describe_curves(plots[0], words), SMALL, width), width))
     return stack_vertically(rows, GAP)
+
+
+def describe_curves(plot: Plot, words: Mapping[int, str]) -> list[str]:
+    """Which curve is meant by each word, by where it lies."""
+    order = sorted(range(len(plot.curves)), key=lambda number: -sum(plot.curves[number].means))
+    names = ["the curve"] if len(order) == 1 else ["upper curve", *["middle curve"] * (len(order) - 2), "lower curve"]
+    where = {number: names[place] for place, number in enumerate(order)} | {CONTROLS: "grey"}
+    return [f"{where[number]}: {text}" for number, text in sorted(words.items(), reverse=True)]
 
 
 def _scale(up: Axis, width: int) -> Block:
@@ -407,40 +324,3 @@ def put_shares(block: Block, across: Axis, left: float, top: int, words: str) ->
         place = min(max(0.0, across.place(tick) - room / 2), across.length + 1 - room)
         block.put(Rectangle(1, TICK, fill=RULE), left + round(across.place(tick)), top)
         put_text(block, left + place, top + TICK + SMALL, text, SMALL, MUTED)
-
-
-KeyEntry = tuple[Callable[[Block, int], None], str]
-"""What draws a sample around a height, and what it means."""
-
-
-def key_line(entries: Sequence[KeyEntry], width: int) -> Block:
-    """Samples with their meaning, one after the other, in as many lines as they take.
-
-    Each sample is drawn into a block of 26 units, around a height.
-    """
-    room, gap, tall = 26, 20, line_height(SMALL) + 4
-    places: list[tuple[float, int, int]] = []
-    left, row = 0.0, 0
-    for number, (_, text) in enumerate(entries):
-        wide = room + 6 + text_width(text, SMALL)
-        if left and left + wide > width:
-            left, row = 0.0, row + 1
-        places.append((left, row, number))
-        left += wide + gap
-    block = blank_block(width, (row + 1) * tall)
-    for across, line, number in places:
-        draw, text = entries[number]
-        sample = blank_block(room, tall)
-        draw(sample, tall // 2)
-        block.put(sample, across, line * tall)
-        words = elide(text, SMALL, width - across - room - 6)
-        put_text(block, across + room + 6, line * tall + tall // 2 + round(0.36 * SMALL), words, SMALL, MUTED)
-    return block
-
-
-def section_heading(title: str, words: str, width: int) -> Block:
-    """The title of a part of a sheet, and beside or below it what it shows."""
-    lines = [Line(elide(title, TYPE + 1, width), TYPE + 1, strong=True)]
-    if words:
-        lines.append(Line(elide(words, SMALL, width), SMALL, MUTED))
-    return set_lines(lines, width)

@@ -9,7 +9,7 @@ from math import floor, log10
 import numpy as np
 
 from cnnviz_cli.core.evaluation import Agreement, ColumnSpec, MethodRow
-from cnnviz_cli.render.charts import (
+from cnnviz_cli.render.axes import (
     BAND,
     DOT,
     GRID,

@@ -9,21 +9,17 @@ from PIL import Image
 
 from cnnviz_cli.core.evaluation import ChartSpec, Curve, Leaderboard, check_finite
 from cnnviz_cli.core.panels import SingleMap
+from cnnviz_cli.render.axes import BLUE, DOT, format_fixed, gutter_for, percent, section_heading
 from cnnviz_cli.render.canvas import draw_map
 from cnnviz_cli.render.charts import (
-    BLUE,
-    DOT,
     PLOT_RATIO,
     UPSIDE_DOWN,
     Plot,
     chart_axes,
     draw_plot,
-    format_fixed,
     frame_plot,
-    gutter_for,
-    percent,
-    section_heading,
     turns_over,
+    words_for,
 )
 from cnnviz_cli.render.compare import fit_input
 from cnnviz_cli.render.figures import Scene
@@ -108,7 +104,8 @@ def compose_judged(maps: Sequence[JudgedMap], board: Leaderboard, scene: Scene) 
     controls = [row.curves[name] for row in board.control_rows for name, _ in spec.curves if name in row.curves]
     rows = [_heading(board, scene, width)]
     charts = _Charts(spec, maps, controls)
-    rows += [_judged(one, scene, charts, width, first=not number) for number, one in enumerate(maps)]
+    words = words_for(spec, controls)
+    rows += [_judged(one, scene, charts, words, width) for one in maps]
     table = compose_table(board, width)
     rows.append(stack_vertically([section_heading("In numbers", "of this image alone", width), table], GAP // 2))
     shown = [(one.panel, one.named) for one in maps]
@@ -143,17 +140,19 @@ class _Charts:
         marks = [by_curve.get(name, ()) for name in names]
         return Plot("", "", [one.curves[name] for name in names], self.controls, marks)
 
-    def draw(self, one: JudgedMap, width: int, height: int, *, first: bool) -> Block:
+    def draw(self, one: JudgedMap, words: dict[int, str], width: int, height: int) -> Block:
         plots = [self.plot(each) for each in self.maps]
         gutter = gutter_for(chart_axes(plots, 100, height)[1])
         across, up = chart_axes(plots, width - gutter - 1, height)
-        words = [text for _, text in self.spec.curves] if first else []
-        inner = draw_plot(self.plot(one), across, up, words, "controls" if first and self.controls else "")
+        inner = draw_plot(self.plot(one), across, up, words)
         return frame_plot(inner, across, up, self.spec.across, self.spec.up, gutter)
 
 
-def _judged(one: JudgedMap, scene: Scene, charts: _Charts, width: int, *, first: bool) -> Block:
-    """One map: itself, the strips and the curves, side by side or, where there is less room, below each other."""
+def _judged(one: JudgedMap, scene: Scene, charts: _Charts, words: dict[int, str], width: int) -> Block:
+    """One map: itself, the strips and the curves, side by side or, where there is less room, below each other.
+
+    `words` for the curves stand in the first chart that has room for them.
+    """
     titles = [Line(text, SECTION) for text in wrap_words(one.named.title, SECTION, width)]
     layers = [Line(text, TYPE, MUTED) for text in layer_lines(one.named.layer, TYPE, width)]
     head = set_lines([*titles, *layers], width)
@@ -162,12 +161,13 @@ def _judged(one: JudgedMap, scene: Scene, charts: _Charts, width: int, *, first:
         chart_width = round(0.27 * width)
         tiles = _strips(one.strips, width - side - chart_width - 2 * GAP, 3)
         picture = _map(one, scene, side)
-        chart = charts.draw(one, chart_width, picture.height - 2 * line_height(SMALL), first=first)
+        chart = charts.draw(one, words, chart_width, picture.height - 2 * line_height(SMALL))
         return stack_vertically([head, stack_horizontally([picture, tiles, chart], GAP)], GAP // 3)
     half = (width - GAP) // 2
     picture = _map(one, scene, half)
     # Both end at one height: the numbers of the axes stand below the curves.
-    chart = charts.draw(one, half, round(max(half * PLOT_RATIO, picture.height - 2 * line_height(SMALL))), first=first)
+    height = round(max(half * PLOT_RATIO, picture.height - 2 * line_height(SMALL)))
+    chart = charts.draw(one, words, half, height)
     tiles = _strips(one.strips, width, 6 if width >= NARROW else 3)
     return stack_vertically([head, stack_horizontally([picture, chart], GAP), tiles], GAP // 2)
 

@@ -9,17 +9,14 @@ from math import log2
 
 from cnnviz_cli.core.evaluation import ChartSpec, ColumnSpec, Leaderboard, MethodRow, agreement_word, check_finite
 from cnnviz_cli.core.figure_settings import LAYOUT_WIDTH
-from cnnviz_cli.render.charts import (
+from cnnviz_cli.render.axes import (
     BAND,
     DOT,
     GRID,
     QUIET,
     TICK,
-    UPSIDE_DOWN,
     Axis,
     KeyEntry,
-    Plot,
-    chart_rows,
     decimals_for,
     dot_color,
     draw_dot,
@@ -27,8 +24,8 @@ from cnnviz_cli.render.charts import (
     key_line,
     make_axis,
     section_heading,
-    turns_over,
 )
+from cnnviz_cli.render.charts import UPSIDE_DOWN, Plot, chart_rows, turns_over
 from cnnviz_cli.render.insight import compose_agreement, compose_scatter
 from cnnviz_cli.render.layout import (
     ALERT,
@@ -78,11 +75,10 @@ def compose_leaderboard(board: Leaderboard, room: int = LAYOUT_WIDTH) -> Block:
     margin = MARGIN if room >= NARROW else MARGIN // 2
     width = sheet_width(board, room - 2 * margin) if room >= LAYOUT_WIDTH else room - 2 * margin
     rows = [_heading(board, width), compose_table(board, width)]
-    controls = "controls" if board.control_rows else ""
     for spec in board.charts:
         if plots := _plots(board, spec):
-            words = " · ".join(_chart_words(board, spec, len(plots)))
-            chart = chart_rows(spec, plots, width, controls)
+            words = _chart_words(board, spec, len(plots))
+            chart = chart_rows(spec, plots, width)
             rows.append(stack_vertically([section_heading(spec.title, words, width), chart], GAP // 2))
     rows += _insight(board, width)
     if foot := _foot(board, width):

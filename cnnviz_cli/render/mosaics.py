@@ -9,8 +9,8 @@ from PIL import Image
 
 from cnnviz_cli.core.geometry import BoxAnnotation, View
 from cnnviz_cli.core.panels import SingleMap
+from cnnviz_cli.render.axes import BLUE, GRID, format_fixed
 from cnnviz_cli.render.canvas import Canvas, draw_map
-from cnnviz_cli.render.charts import BLUE, GRID, format_fixed
 from cnnviz_cli.render.compare import fit_input
 from cnnviz_cli.render.layout import (
     ALERT,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cnnviz_cli.core.panels import SingleMap
+from cnnviz_cli.render.axes import BLUE, DOT, GRID, QUIET, Axis, draw_dot, format_fixed
 from cnnviz_cli.render.canvas import Canvas, draw_map
-from cnnviz_cli.render.charts import BLUE, DOT, GRID, QUIET, Axis, draw_dot, format_fixed
 from cnnviz_cli.render.compare import fit_input
 from cnnviz_cli.render.figures import Scene
 from cnnviz_cli.render.layout import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnviz_cli.render.charts import Box, overlaps
+from cnnviz_cli.render.axes import Box, overlaps
 from cnnviz_cli.render.layout import Block, Dots, Leaf, Polygon, Polyline, Text
 
 

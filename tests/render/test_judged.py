@@ -17,7 +17,8 @@ from cnnviz_cli.core.evaluation import Curve, Leaderboard
 from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import Heatmap, SignedMap, SingleMap
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.charts import AGAINST, BLUE, TINT, UPSIDE_DOWN, Plot, areas_between, draw_plot, turns_over
+from cnnviz_cli.render.axes import BLUE
+from cnnviz_cli.render.charts import AGAINST, TINT, UPSIDE_DOWN, Plot, areas_between, draw_plot, turns_over
 from cnnviz_cli.render.charts import chart_axes as axes_for
 from cnnviz_cli.render.figures import Scene, encode_figure, fit_width
 from cnnviz_cli.render.judged import JudgedMap, Strip, compose_judged
@@ -132,6 +133,27 @@ def test_words_stand_beside_the_curves_over_none_of_them() -> None:
         for line in lines:
             for across, down in line:
                 assert not (left < across < left + width and base - 9 < down < base + 2)
+
+
+@pytest.mark.parametrize("size", [(150, 90), (200, 120), (320, 200), (420, 260)])
+def test_a_word_is_nearest_to_its_own_curve(size: tuple[int, int]) -> None:
+    row = board(1, 1).rows[0]
+    plot = Plot("", "", [row.curves["least"], row.curves["most"]], [one.curves["most"] for one in board().control_rows])
+    words = {0: "least important first", 1: "most important first"}
+    drawn = draw_plot(plot, *axes_for([plot], *size), words)
+    lines = [item.points for _, _, item in drawn.leaves() if isinstance(item, Polyline) and item.line == 2]
+    placed = texts(drawn)
+    assert len(placed) + len(words) == 2
+    for left, base, item in placed:
+        middle = left + item.width / 2, base - 4
+
+        def away(points: tuple[tuple[float, float], ...], to: tuple[float, float] = middle) -> float:
+            return min(abs(down - to[1]) for across, down in points if abs(across - to[0]) < 60)
+
+        own = lines[0] if item.text.startswith("least") else lines[1]
+        assert all(away(own) <= away(line) for line in lines)
+    if size[0] > 300:
+        assert not words
 
 
 def test_the_sheet_is_the_same_each_time_and_in_every_format() -> None:

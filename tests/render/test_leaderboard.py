@@ -14,7 +14,7 @@ from render.laid import box_of, check_layout, dots, texts
 
 from cnnviz_cli.core.evaluation import Agreement, CellValue, ColumnSpec, Leaderboard, MethodRow
 from cnnviz_cli.core.figure_settings import parse_figure_size
-from cnnviz_cli.render.charts import BAND, BLUE, DOT, decimals_for, format_fixed, make_axis, overlaps, round_ticks
+from cnnviz_cli.render.axes import BAND, BLUE, DOT, decimals_for, format_fixed, make_axis, overlaps, round_ticks
 from cnnviz_cli.render.figures import encode_figure, fit_block
 from cnnviz_cli.render.insight import (
     FRONT,
@@ -348,11 +348,22 @@ def test_two_methods_without_an_image_in_common_have_a_dash() -> None:
         (-0.1, 0.6, 3, (0.0, 0.5)),
         (0, 1, 5, (0.0, 0.5, 1.0)),
         (0.02, 0.031, 4, (0.02, 0.025, 0.03)),
+        (0.13, 0.85, 2, (0.2, 0.8)),
+        (0.13, 0.85, 1, (0.5,)),
         (0, 512, 4, (0.0, 200.0, 400.0)),
     ],
 )
 def test_ticks_are_round(low: float, high: float, most: int, ticks: tuple[float, ...]) -> None:
     assert round_ticks(low, high, most)[0] == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize("room", WIDTHS.values())
+def test_every_curve_is_told_once_beside_it_or_in_a_line_below(room: int) -> None:
+    block = compose_leaderboard(board(), room)
+    said = " ".join(item.text for _, _, item in texts(block))
+    assert said.count("least important first") == said.count("most important first") == 1
+    if "lower curve" in said:
+        assert "lower curve: most important first" in said
 
 
 def test_very_small_and_very_large_numbers_have_a_power_of_ten() -> None:

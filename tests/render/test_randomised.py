@@ -13,7 +13,7 @@ from render.laid import check_layout, dots, texts
 from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import Heatmap, SignedMap
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.charts import BLUE
+from cnnviz_cli.render.axes import BLUE
 from cnnviz_cli.render.figures import Scene, encode_figure, fit_width
 from cnnviz_cli.render.layout import ALERT, Block, Rectangle
 from cnnviz_cli.render.mosaics import Mosaic, MosaicMaps, compose_mosaics, is_chance, own_cell
