@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
 from cnnviz_cli.cluster.worker import ClusterWorker, SetupResult, WorkerJob
+from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord
@@ -18,6 +19,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.image_data import OutputSlot
 from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
@@ -131,7 +133,9 @@ class ActorPool(PartPool[WorkerActor]):
                 patient = float("inf")
         ready, truth = self.ready, self._settings.truth
         truths = None if truth is None else GroundTruth(truth, ready.labels)
-        return RunSetup(ready.header, f"{len(self._members)} x {ready.device}", ready.batch_size, truths)
+        marked = annotations_of(self._settings)
+        annotations = None if marked is None else RunAnnotations(marked, ready.labels)
+        return RunSetup(ready.header, f"{len(self._members)} x {ready.device}", ready.batch_size, truths, annotations)
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         self._token.write()

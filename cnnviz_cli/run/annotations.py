@@ -21,9 +21,13 @@ from cnnviz_cli.files.annotations.regions import MarkedRegion, find_region, word
 from cnnviz_cli.files.annotations.shapes import ImageAnnotation
 from cnnviz_cli.files.annotations.tables import WHERE
 from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.run.image_data import NetworkInput
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+NOT_ANNOTATED = "it has no annotation"
 
 
 @dataclass(frozen=True)
@@ -32,23 +36,21 @@ class MarkedBatch:
 
     Attributes:
         regions: of each image for each of its targets.
-        sizes: height and width of each image's input; those of a batch are equal.
+        size: height and width of the inputs.
         digests: the SHA-256 of the file of each image's annotation, for its record; None if there is none.
     """
 
     regions: Sequence[Sequence[MarkedRegion | str]]
-    sizes: Sequence[tuple[int, int]]
+    size: tuple[int, int]
     digests: Sequence[str | None]
 
     def given(self) -> dict[str, Tensor]:
         """For `run.judge.Batch.given`: what `Marked` is answered with, nothing where there is nothing."""
         import torch
 
+        nothing = np.zeros(self.size, np.bool_)
         columns = [
-            [
-                np.zeros(size, np.bool_) if isinstance(one, str) else one.inside
-                for one, size in zip(column, self.sizes, strict=True)
-            ]
+            [nothing if isinstance(one, str) else one.inside for one in column]
             for column in zip(*self.regions, strict=True)
         ]
         return {Marked.for_target(rank).name: torch.from_numpy(np.stack(column)) for rank, column in enumerate(columns)}
@@ -111,33 +113,43 @@ class RunAnnotations:
             reporter.warn(f"{name} names {known} of {count} images, and not for instance '{first}'")
         return True
 
-    def mark(self, images: Sequence[tuple[Source, Framing]], targets: Sequence[Sequence[int | None]]) -> MarkedBatch:
+    def mark(
+        self, images: Sequence[NetworkInput], targets: Sequence[Sequence[int]], size: tuple[int, int]
+    ) -> MarkedBatch:
         """What is marked in each image of a batch for each of its targets: the objects of that class; for a target that
-        is no class (None), or a class that the annotations do not know, all that is marked in the image."""
-        found = [self._read(source) for source, _ in images]
+        is no class, or a class that the annotations do not know, all that is marked in the image. `size` is the
+        inputs' height and width."""
+        found = [self._read(one) for one in images]
         regions = [
-            [self._region_or_why(one, framing, index) for index in row]
-            for one, (_, framing), row in zip(found, images, targets, strict=True)
+            [self._region_or_why(read, one.framing, index) for index in row]
+            for read, one, row in zip(found, images, targets, strict=True)
         ]
-        digests = [one.sha256 if isinstance(one, ImageAnnotation) else None for one in found]
-        return MarkedBatch(regions, [framing.placing.size[::-1] for _, framing in images], digests)
+        digests = [self._digest(read, one) for read, one in zip(found, images, strict=True)]
+        return MarkedBatch(regions, size, digests)
 
-    def _read(self, source: Source) -> ImageAnnotation | str:
+    def _read(self, image: NetworkInput) -> ImageAnnotation | str:
         try:
-            return self.annotations.annotation_of(source) or "it has no annotation"
+            found = None if image.source is None else self.annotations.annotation_of(image.source)
         except ImageError as error:
             return error.what
+        return found or NOT_ANNOTATED
 
-    def _region_or_why(self, read: ImageAnnotation | str, framing: Framing, index: int | None) -> MarkedRegion | str:
-        if isinstance(read, str):
-            return read
+    def _digest(self, read: ImageAnnotation | str, image: NetworkInput) -> str | None:
+        if isinstance(read, ImageAnnotation):
+            return read.sha256
+        # In a folder there may be a file that cannot be read.
+        return self.digest_of(image.source) if image.source is not None and self.sha256 is None else None
+
+    def _region_or_why(self, read: ImageAnnotation | str, framing: Framing | None, index: int) -> MarkedRegion | str:
+        if isinstance(read, str) or framing is None:
+            return read if isinstance(read, str) else NOT_ANNOTATED
         try:
             return find_region(read, framing, self._names_of(index), self.annotations.labels)
         except ImageError as error:
             return error.what
 
-    def _names_of(self, index: int | None) -> frozenset[str]:
-        if index is None:
+    def _names_of(self, index: int) -> frozenset[str]:
+        if not 0 <= index < len(self._labels.names):
             return frozenset()
         if index not in self._names:
             self._names[index] = words_of_class(self._labels, index)

@@ -48,6 +48,8 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     session, tasks = explainer.session, explainer.task_names
     if session.question.truths:
         session.question.truths.check(sources, reporter)
+    if session.question.annotations:
+        session.question.annotations.check(sources, reporter)
     naming = FigureNames(tasks, session.wording, several_targets=len(session.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = FolderNames().folder_for(sources[0].name)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cnnviz_cli import __version__
 from cnnviz_cli.config.dream_fields import AFTERWARDS, dream_fields, dream_files
+from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.files.tables.ground_truth import FOLDER
@@ -85,6 +86,7 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         settings.labels,
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
         parse_objective(settings.objective).file,
+        annotations_of(settings),
     ]
     if settings.command == DREAM.name:
         judges = [JudgeSpec.parse(text) for text in dream_fields(settings).judge]

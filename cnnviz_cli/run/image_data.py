@@ -116,6 +116,7 @@ class NetworkInput:
         size: width and height of the image in its file.
         mask: (H, W) 1 where the region to be explained is, if there is one.
         framing: how the image became this; None where it was in memory.
+        source: which image it is; None where it was in memory.
     """
 
     sha256: str
@@ -123,6 +124,7 @@ class NetworkInput:
     pixels: Any
     mask: np.ndarray[Any, np.dtype[np.uint8]] | None = None
     framing: Framing | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class LoadedImage:
             np.asarray(self.crop) if self.bands is None else self.bands,
             self.mask,
             self.framing,
+            self.source,
         )
 
 

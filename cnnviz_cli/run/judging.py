@@ -87,8 +87,14 @@ class RunJudge:
         reporter: Reporter,
     ) -> list[JudgedImage]:
         """What all measures say of each image of a batch; raises what `Judge.judge_batch` does."""
-        whole = Batch(batch, [one.sha256 for one in inputs], observation, panels, masks)
+        whole, marked = Batch(batch, [one.sha256 for one in inputs], observation, panels, masks), None
+        if (annotations := self._explainer.session.question.annotations) is not None:
+            marked = annotations.mark(inputs, observation.targets.tolist(), whole.size)
+            whole = replace(whole, given=marked.given(), absent=marked.absent())
         judged = self.judge.judge_batch(whole, reporter)
+        if marked is not None:
+            digests = zip(judged, marked.digests, strict=True)
+            judged = [replace(one, annotation_sha256=digest) for one, digest in digests]
         if not self.agreement:
             return judged
         return [

@@ -41,6 +41,7 @@ from cnnviz_cli.run.identity import request_digest, run_seal
 from cnnviz_cli.run.judged_again import holds_with
 
 if TYPE_CHECKING:
+    from cnnviz_cli.run.annotations import RunAnnotations
     from cnnviz_cli.run.ground_truth import GroundTruth
 
 
@@ -99,13 +100,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What is known of a run once its model is loaded; `truths` are the true classes, if they were asked for, and
-    `subjects` what records are about where no image is."""
+    """What is known of a run once its model is loaded; `truths` are the true classes and `annotations` what
+    people have marked, if they were asked for, and `subjects` what records are about where no image is."""
 
     header: RunHeader
     device: str
     batch_size: int
     truths: GroundTruth | None = None
+    annotations: RunAnnotations | None = None
     subjects: Sequence[Subject] | None = None
 
 
@@ -167,6 +169,8 @@ def execute_on(
                 setup = backend.start()
             if setup.truths:
                 setup.truths.check(sources, reporter)
+            if setup.annotations:
+                setup.annotations.check(sources, reporter)
             inputs: Sequence[Input] = sources if setup.subjects is None else setup.subjects
             slots = assign_folders(inputs)
             own_slots = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord
 from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.output.resume import Input, RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
+from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.identity import config_digest, figure_settings
 from cnnviz_cli.run.session import Session
@@ -46,8 +48,13 @@ def build_header(session: Session, cost: Cost) -> RunHeader:
     about = RunHeader(
         _identity(session, tool), tool, run_record(session, cost), model_record(session), session.batch_size
     )
-    # Of one mask for all the identity has the digest.
-    return replace(about, holds=partial(has_same_mask, masks)) if masks and masks.sha256 is None else about
+    # Of one file for all the identity has the digest.
+    if masks and masks.sha256 is None:
+        about = replace(about, holds=partial(has_same_mask, masks))
+    annotations = session.question.annotations
+    if annotations and annotations.sha256 is None:
+        about = replace(about, holds=partial(has_same_annotation, annotations, about.holds))
+    return about
 
 
 def has_same_mask(masks: MaskSource, source: Input, record: bytes) -> bool:
@@ -56,9 +63,19 @@ def has_same_mask(masks: MaskSource, source: Input, record: bytes) -> bool:
     return known is not None and not isinstance(source, Subject) and masks.digest_of(source) == known
 
 
+def has_same_annotation(
+    annotations: RunAnnotations, holds: Callable[[Input, bytes], bool] | None, source: Input, record: bytes
+) -> bool:
+    """Whether a record was made with what is marked in the image now, and `holds`, if that is asked, too."""
+    if isinstance(source, Subject) or (holds is not None and not holds(source, record)):
+        return False
+    known: str | None = json.loads(record).get("annotation_sha256")
+    return annotations.digest_of(source) == known
+
+
 def _identity(session: Session, tool: Tool) -> dict[str, Any]:
     """Everything that changes figures: no paths, nothing that only makes a run faster, and not the device."""
-    truths = session.question.truths
+    truths, annotations = session.question.truths, session.question.annotations
     return {
         "command": session.command,
         **figure_settings(session.settings),
@@ -66,6 +83,7 @@ def _identity(session: Session, tool: Tool) -> dict[str, Any]:
         "digest of the labels": session.question.labels.sha256,
         "digest of the truths": truths.sha256 if truths else None,
         "digest of what the objective names": session.question.digest,
+        **({"digest of the annotations": annotations.sha256} if annotations else {}),
         "preprocessing": session.model.preprocessing.as_json(),
         "version of cnnviz": tool.cnnviz,
         "version of torch": tool.torch,

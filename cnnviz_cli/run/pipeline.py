@@ -239,7 +239,13 @@ class LocalBackend(Backend):
         self.workers.configure(self._spec)
         self._pipeline = Pipeline(explainer, self.workers, self.reporter, self.timer)
         session, header = explainer.session, run_header(explainer)
-        return RunSetup(header, device_name(session.device), session.batch_size, session.question.truths)
+        return RunSetup(
+            header,
+            device_name(session.device),
+            session.batch_size,
+            session.question.truths,
+            session.question.annotations,
+        )
 
     @property
     def smallest_batch(self) -> int:

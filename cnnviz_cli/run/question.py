@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
@@ -26,6 +27,7 @@ from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.labels import WHERE, read_labels
 from cnnviz_cli.models.load.built_model import set_score_threshold
 from cnnviz_cli.models.load.loaded_model import LoadedModel
+from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.tasks.description import Describer, ImageDescription, TargetDescription
@@ -51,6 +53,7 @@ class Question:
         probable: whether probabilities are explained.
         truths: what is known to be true; None if that was not asked for.
         digest: of the file that the objective names, if it names one.
+        annotations: what people have marked in the images; None if no measure is to read it.
     """
 
     task: TaskSpec
@@ -63,6 +66,7 @@ class Question:
     truths: GroundTruth | None = None
     digest: str | None = None
     masks: MaskSource | None = None
+    annotations: RunAnnotations | None = None
 
     def add_to(self, scope: MethodContext) -> MethodContext:
         """The context with this question in it."""
@@ -156,8 +160,14 @@ def question_for(settings: Settings, model: LoadedModel, device: torch.device) -
         truths=None if settings.truth is None else GroundTruth(settings.truth, labels),
         digest=context.digest,
         masks=context.masks,
+        annotations=_annotations_of(settings, labels, context.model),
     )
     return question, context.model
+
+
+def _annotations_of(settings: Settings, labels: Labels, model: LoadedModel) -> RunAnnotations | None:
+    path = annotations_of(settings)
+    return None if path is None else RunAnnotations(path, labels, read_options(settings, model.preprocessing))
 
 
 class _Context:

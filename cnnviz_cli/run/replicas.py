@@ -107,7 +107,7 @@ class ReplicaPool(PartPool[Replica]):
         session, header = explainer.session, run_header(explainer)
         self._spec = render_spec(explainer, self._shard)
         device = f"{session.device.type}, threads of each replica: {self._plan.threads}"
-        return RunSetup(header, device, session.batch_size, session.question.truths)
+        return RunSetup(header, device, session.batch_size, session.question.truths, session.question.annotations)
 
     @property
     def replicas(self) -> int:

@@ -19,8 +19,8 @@ from cnnviz_cli.files.annotations.regions import MarkedRegion
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.preprocessing import Preprocessing
-from cnnviz_cli.run.annotations import RunAnnotations
-from cnnviz_cli.run.image_data import crop_input
+from cnnviz_cli.run.annotations import NOT_ANNOTATED, RunAnnotations
+from cnnviz_cli.run.image_data import NetworkInput, crop_input
 
 LABELS = Labels(("tabby, tabby cat", "hen", "toaster"))
 WHOLE = Framing((4, 2), 1, stretch((4, 2)))
@@ -90,8 +90,13 @@ def test_an_entry_of_a_table_is_of_one_image(boxes: Path) -> None:
     assert "path" in caught.value.fix
 
 
-def marked(given: RunAnnotations, name: str, index: int | None) -> MarkedRegion | str:
-    return given.mark([(named(name)[0], WHOLE)], [[index]]).regions[0][0]
+def shown(*names: str) -> list[NetworkInput]:
+    """Images of 4 x 2 pixels, all of which the network sees."""
+    return [NetworkInput("", (4, 2), None, framing=WHOLE, source=source) for source in named(*names)]
+
+
+def marked(given: RunAnnotations, name: str, index: int) -> MarkedRegion | str:
+    return given.mark(shown(name), [[index]], (2, 4)).regions[0][0]
 
 
 def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
@@ -99,7 +104,7 @@ def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
     own = marked(given, "a.jpg", 0)
     assert not isinstance(own, str)
     assert (own.inside.tolist(), own.labels, own.of_class) == ([[True, False, False, False]] * 2, ("tabby",), True)
-    for index in (2, None):
+    for index in (2, 7, -1):  # the last two are numbers of no class, as a network without classes has them
         every = marked(given, "a.jpg", index)
         assert not isinstance(every, str)
         assert every.inside.tolist() == [[True, True, False, False]] * 2
@@ -108,19 +113,24 @@ def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
     assert [marked(given, "a.jpg", 1), marked(given, "b.jpg", 0), marked(given, "c.jpg", 0)] == [
         elsewhere,
         elsewhere,
-        "it has no annotation",
+        NOT_ANNOTATED,
     ]
 
 
+def test_what_was_in_memory_is_not_annotated(boxes: Path) -> None:
+    batch = RunAnnotations(boxes, LABELS).mark([NetworkInput("", (4, 2), None)], [[0]], (2, 4))
+    assert (batch.regions, batch.digests) == ([[NOT_ANNOTATED]], [None])
+    assert batch.given()["marked:0"].tolist() == [[[False] * 4] * 2]
+
+
 def test_a_batch_has_a_region_for_each_target(boxes: Path) -> None:
-    images = [(source, WHOLE) for source in named("a.jpg", "c.jpg", "b.jpg")]
-    batch = RunAnnotations(boxes, LABELS).mark(images, [[0, 1], [0, 1], [0, 2]])
+    batch = RunAnnotations(boxes, LABELS).mark(shown("a.jpg", "c.jpg", "b.jpg"), [[0, 1], [0, 1], [0, 2]], (2, 4))
     digest = sha256(boxes.read_bytes()).hexdigest()
     assert list(batch.digests) == [digest, None, digest]
     elsewhere = "the class explained is marked in other images, and not in this one"
     assert batch.absent() == {
-        "marked:0": ["", "it has no annotation", elsewhere],
-        "marked:1": [elsewhere, "it has no annotation", ""],
+        "marked:0": ["", NOT_ANNOTATED, elsewhere],
+        "marked:1": [elsewhere, NOT_ANNOTATED, ""],
     }
     given = batch.given()
     assert list(given) == ["marked:0", "marked:1"]
@@ -141,7 +151,8 @@ def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -
         f"{tmp_path.name}: a class is judged by the objects that are called as it is, or else by all of the image's"
     ]
     given = RunAnnotations(tmp_path, LABELS)
-    batch = given.mark([(source, WHOLE) for source in named("a.jpg", "b.jpg", "c.jpg", "d.jpg")], [[0]] * 4)
+    names = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    batch = given.mark(shown(*names), [[0]] * 4, (2, 4))
     found = [row[0] for row in batch.regions]
     assert [(one.labels, one.of_class) for one in found if not isinstance(one, str)] == [
         (("tabby",), True),
@@ -150,8 +161,8 @@ def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -
     assert str(found[2]) == "it has no annotation"
     assert str(found[3]).startswith("its annotation cannot be read: this is no XML")
     assert given.sha256 is None
-    assert list(batch.digests) == [given.digest_of(source) for source in named("a.jpg", "b.jpg", "c.jpg")] + [None]
-    assert len(set(batch.digests)) == 3
+    assert list(batch.digests) == [given.digest_of(source) for source in named(*names)]  # also of what is damaged
+    assert [digest is None for digest in batch.digests] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("how", [ReadOptions(), ReadOptions(least_side=32)], ids=["all", "fast"])
@@ -177,8 +188,7 @@ def test_files_are_framed_as_they_are_read(tmp_path: Path, orientation: int, how
     assert max(decoded.image.size) == (96 if how.least_side is None else 48)
     preprocessing = Preprocessing(16, 16, (0.5,) * 3, (0.5,) * 3, "box")
     given = crop_input(decoded, (source, ""), preprocessing, None, how).network_input
-    assert given.framing is not None
-    (((region,),),) = [RunAnnotations(tmp_path / "x.json", LABELS).mark([(source, given.framing)], [[0]]).regions]
+    ((region,),) = RunAnnotations(tmp_path / "x.json", LABELS).mark([given], [[0]], (16, 16)).regions
     assert not isinstance(region, str)
     assert region.inside.tolist() == (given.pixels.min(2) > 127).tolist()
     assert region.inside.sum() == 64  # a quarter
