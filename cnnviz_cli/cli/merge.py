@@ -25,10 +25,10 @@ def merge(
 ) -> int:
     """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing."""
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
-    from cnnviz_cli.run.lifecycle import write_merged_sheets
+    from cnnviz_cli.run.lifecycle import write_evaluated, write_merged_sheets
 
     warn = make_reporter(quiet=True).warn
-    found = merged(folder, partial(write_merged_sheets, warn=warn))
+    found = merged(folder, partial(write_merged_sheets, warn=warn), write_evaluated)
     summary = found.summary
     if found.damaged:
         warn(f"{count_noun(found.damaged, 'journal line')} cannot be read and will be left out")

@@ -264,10 +264,10 @@ class EvaluationTally:
 
     def _agreement(self, keys: Sequence[Key]) -> AgreementOfMethods | None:
         known = [key for key in keys if (key, key) in self._alike]
-        pairs = [(min(one, other), max(one, other)) for one in known for other in known]
-        if len(known) < 2 or not all(pair in self._alike for pair in pairs):
+        if len(known) < 2:
             return None
-        rows = [[six_digits(self._alike[min(a, b), max(a, b)].mean) for b in known] for a in known]
+        pairs = [[self._alike.get((min(a, b), max(a, b))) for b in known] for a in known]
+        rows = [[None if pair is None else six_digits(pair.mean) for pair in row] for row in pairs]
         return AgreementOfMethods(names=[self._name_of(key) for key in known], rows=rows)
 
     def _name_of(self, key: Key) -> str:

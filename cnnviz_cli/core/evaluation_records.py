@@ -42,6 +42,7 @@ class ColumnRecord(Record):
     better: Literal["high", "low", "none"]
     chance: float | None = Field(description="What a map that says nothing gets, if that is known.")
     ranked: bool = Field(description="Whether it may order methods and be held against the controls.")
+    curve: str | None = optional("What the curve of the same name is called in a chart.")
     alpha: float | None = optional("Krippendorff's alpha of the methods' order over images.")
     controls: tuple[float, float] | None = optional("The lowest and the highest mean of a control.")
 
@@ -101,7 +102,7 @@ class AgreementOfMethods(Record):
     """How alike the methods' maps are: means over images, in the order of the rows."""
 
     names: list[str]
-    rows: list[list[float]]
+    rows: list[list[float | None]] = Field(description="Null where no image has both.")
 
 
 class Evaluation(Record):

@@ -42,6 +42,7 @@ class Column:
         better: which end is good.
         chance: what a map that says nothing gets, if that is known.
         ranked: whether it may order maps and be held against the controls.
+        curve: what the measure's curve of the same name is called in a chart: "most important first".
     """
 
     name: str
@@ -49,6 +50,7 @@ class Column:
     better: Better = "high"
     chance: float | None = None
     ranked: bool = True
+    curve: str = ""
 
     def full_name(self, measure: str) -> str:
         """The name under which the number is recorded: ``removal.gain``, or ``subsets``."""

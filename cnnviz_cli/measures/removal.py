@@ -50,8 +50,19 @@ class Options(FillOptions):
     options=Options,
     columns=(
         Column("gain", "removal gain", chance=0.0),
-        Column("most", "score as the most important is removed first", "low", ranked=False),
-        Column("least", "score as the least important is removed first", ranked=False),
+        Column(
+            "most",
+            "score as the most important is removed first",
+            "low",
+            ranked=False,
+            curve="most important removed first",
+        ),
+        Column(
+            "least",
+            "score as the least important is removed first",
+            ranked=False,
+            curve="least important removed first",
+        ),
     ),
     paper="Bluecher et al., Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI Benchmarks, 2024, "
     "https://arxiv.org/abs/2401.06654",

@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnviz_cli.core.control_maps import RANDOM
 from cnnviz_cli.core.evaluation import best_of
+from cnnviz_cli.core.evaluation_board import short_title
 from cnnviz_cli.core.evaluation_fold import six_digits
 from cnnviz_cli.core.evaluation_records import AgreementRecord, ColumnRecord, ControlRecord, EvaluationHead
 from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
@@ -57,14 +58,6 @@ def leading_columns(head: EvaluationHead) -> list[ColumnRecord]:
     return sorted(first.values(), key=lambda one: one.name != head.order_by)[:MOST_FINDINGS]
 
 
-def short_title(head: EvaluationHead, column: ColumnRecord) -> str:
-    """A column in few words: ``removal gain``; the one that has its measure's name, by the measure's title."""
-    if column.name == column.measure:
-        title = next((one.title for one in head.measures if one.name == column.measure), column.measure)
-        return title[:1].lower() + title[1:]
-    return column.name.replace(".", " ").replace("_", " ")
-
-
 def findings_of(
     maps: Sequence[tuple[int, Judgement | None]], head: EvaluationHead, controls: Sequence[JudgedControl]
 ) -> list[tuple[Finding, ...]]:
@@ -87,7 +80,7 @@ def findings_of(
             beside = f" (random {_two_digits(sum(chance) / len(chance))})" if chance else ""
             for at, number in enumerate(numbers):
                 if number is not None:
-                    words = f"{short_title(head, column)} {_two_digits(number)}{beside}"
+                    words = f"{short_title(head.measures, column)} {_two_digits(number)}{beside}"
                     found[at].append(Finding(words, at in best))
     return [tuple(one) for one in found]
 

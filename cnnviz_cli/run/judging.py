@@ -114,6 +114,7 @@ class RunJudge:
                 better=column.better,
                 chance=column.chance,
                 ranked=column.ranked,
+                curve=column.curve or None,
             )
             for request in requests
             for column in request.measure.columns

@@ -22,12 +22,12 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
 from cnnviz_cli.core.evaluation_records import EvaluationHead
-from cnnviz_cli.core.families import DREAM
+from cnnviz_cli.core.families import DREAM, EVALUATE
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
-from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Tool
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Table, Tool
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.search import Source
@@ -226,7 +226,12 @@ def conclude_run(
     `sheets` are those of a run that computed nothing."""
     if backend and stopped is None:
         sheets = backend.sheets(ledger)
-    ended = ledger.finish(interrupted=stopped is not None, sheets=sheets)
+    tables: Sequence[Table] = ()
+    head = setup.header.evaluation
+    if head and stopped is None and not ledger.shard.label:
+        found = write_evaluated(sink, setup.header.run, setup.header.model, head, ledger.records)
+        sheets, tables = [*sheets, *found[0]], found[1]
+    ended = ledger.finish(interrupted=stopped is not None, sheets=sheets, tables=tables)
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
     report = RunReport(
@@ -253,6 +258,25 @@ def conclude_run(
         terminated=isinstance(stopped, Terminated),
         mistakes=ended.mistakes,
     )
+
+
+def write_evaluated(
+    sink: Sink,
+    run: Run,
+    model: ModelRecord,
+    head: EvaluationHead,
+    records: Callable[[], Iterable[bytes]],
+) -> tuple[Sequence[Output], Sequence[Table]]:
+    """The figures and tables about all images of a run that judges; a usual run has its numbers in the manifest alone.
+
+    `records` gives those of all images, as often as it is called.
+    """
+    if run.command != EVALUATE:
+        return (), ()
+    from cnnviz_cli.run.evaluation_files import write_evaluation  # with numpy and Pillow, which others may never need
+
+    found = write_evaluation(sink, run, model, head, records)
+    return found.sheets, found.tables
 
 
 _SHEETS = {DREAM.name: "cnnviz_cli.run.dream_sheets"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Summary, Tool
+from cnnviz_cli.core.evaluation_records import EvaluationHead
+from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
@@ -49,9 +51,22 @@ def no_sheets(_sink: Sink, _run: Run, _model: ModelRecord, _records: Iterable[Im
     return ()
 
 
-def merge_shards(root: Path, sheets: Sheets = no_sheets) -> MergeResult:
+Evaluated = Callable[
+    [Sink, Run, ModelRecord, EvaluationHead, Callable[[], Iterable[bytes]]], tuple[Sequence[Output], Sequence[Table]]
+]
+"""Writes the figures and tables of judged maps."""
+
+
+def not_evaluated(
+    _sink: Sink, _run: Run, _model: ModelRecord, _head: EvaluationHead, _records: Callable[[], Iterable[bytes]]
+) -> tuple[Sequence[Output], Sequence[Table]]:
+    """There are none."""
+    return (), ()
+
+
+def merge_shards(root: Path, sheets: Sheets = no_sheets, evaluated: Evaluated = not_evaluated) -> MergeResult:
     """Write ``manifest.json`` from the journals of all shards, in the order of the whole list, and the `sheets` of all
-    records once none is missing.
+    records once none is missing; and what `evaluated` does of judged maps.
 
     Of an input that an earlier division into shards explained, that record counts, unless the newest has one. Raises
     UsageError if there are no such journals, or they are not about the same list with the same settings, and
@@ -90,15 +105,39 @@ def merge_shards(root: Path, sheets: Sheets = no_sheets) -> MergeResult:
     about = about.model_copy(update={"status": status})
     records = map(ImageRecord.model_validate_json, index.records())
     found = () if missing else sheets(sink, about, model, records)
-    tally = write_manifest(sink, index.records(), tool=tool, run=about, model=model, summary=summary, sheets=found)
+    head = _evaluation_of(first)
+    judged = ((), ()) if missing or head is None else evaluated(sink, about, model, head, index.records)
+    tally = write_manifest(
+        sink,
+        index.records(),
+        tool=tool,
+        run=about,
+        model=model,
+        summary=summary,
+        sheets=[*found, *judged[0]],
+        tables=judged[1],
+        evaluation=head,
+    )
     summary = add_accuracy(summary, tally)
     return MergeResult(first.shard.count, summary, missing, list(islice(index.missing_names(), _MAX_NAMED)), damaged)
 
 
+def _evaluation_of(first: PreviousRun) -> EvaluationHead | None:
+    head = first.header.get("evaluation")
+    with _foreign_headers(first):
+        return None if head is None else EvaluationHead.model_validate(head)
+
+
 def _parts_of(first: PreviousRun) -> tuple[Tool, Run, ModelRecord]:
     tool, run, model = (first.header[key] for key in ("tool", "run", "model"))
-    try:
+    with _foreign_headers(first):
         return Tool.model_validate(tool), Run.model_validate(run), ModelRecord.model_validate(model)
+
+
+@contextmanager
+def _foreign_headers(first: PreviousRun) -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         at = ".".join(str(step) for step in error.errors()[0]["loc"])
         raise UsageError(

@@ -100,6 +100,9 @@ def verify(root: Path) -> list[Problem]:
             for sheet in sheets:
                 listed.add(sheet["path"])
                 problems += _check(root, sheet["path"], sheet["sha256"], (sheet["width"], sheet["height"]))
+            tables: Any = rest.get("tables") or ()
+            for table in tables:
+                problems += _check(root, table["path"], table["sha256"], None)
             for image in images:
                 for output in image["outputs"]:
                     listed.add(output["path"])

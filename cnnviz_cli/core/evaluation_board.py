@@ -1,0 +1,118 @@
+"""From the evaluation in a manifest to the leaderboard that a figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cnnviz_cli.core.evaluation import (
+    Agreement,
+    CellValue,
+    ChartSpec,
+    ColumnSpec,
+    Curve,
+    Leaderboard,
+    MethodRow,
+)
+from cnnviz_cli.core.evaluation_records import ColumnRecord, Evaluation, MeasureRecord, RowRecord
+
+MOST_COLUMNS = 12
+MOST_CHARTS = 2
+
+QUESTION = "Which explanation can be trusted?"
+
+
+def short_title(measures: Sequence[MeasureRecord], column: ColumnRecord) -> str:
+    """A column in few words: ``removal gain``; the one that has its measure's name, by the measure's title."""
+    if column.name == column.measure:
+        title = next((one.title for one in measures if one.name == column.measure), column.measure)
+        return title[:1].lower() + title[1:]
+    return column.name.replace(".", " ").replace("_", " ")
+
+
+def shown_columns(evaluation: Evaluation) -> list[ColumnRecord]:
+    """The columns of a leaderboard: those that rank, the leading one first, and of a measure without any its first."""
+    ranking = {one.measure for one in evaluation.columns if one.ranked}
+    first: dict[str, str] = {}
+    for one in evaluation.columns:
+        first.setdefault(one.measure, one.name)
+    shown = [
+        one
+        for one in evaluation.columns
+        if one.ranked or (one.measure not in ranking and first[one.measure] == one.name)
+    ]
+    judged = {name for row in evaluation.methods for name in row.measures}
+    # The leading one, those that rank, and what only describes.
+    known = [one for one in shown if one.name in judged]
+    return sorted(known, key=lambda one: (one.name != evaluation.order_by, not one.ranked))[:MOST_COLUMNS]
+
+
+def leaderboard_of(evaluation: Evaluation, subtitle: Sequence[str], title: str = QUESTION) -> Leaderboard:
+    """What a figure shows of an evaluation; `subtitle`: the network, the images, what is explained."""
+    columns = shown_columns(evaluation)
+    layers: dict[str, set[str | None]] = {}
+    for row in evaluation.methods:
+        layers.setdefault(row.method, set()).add(row.layer)
+    alike = evaluation.agreement
+    return Leaderboard(
+        title,
+        tuple(subtitle),
+        tuple(
+            ColumnSpec(
+                one.name,
+                short_title(evaluation.measures, one),
+                one.better,
+                one.chance,
+                one.ranked,
+                one.alpha,
+                one.controls,
+            )
+            for one in columns
+        ),
+        tuple(_row(row, columns, several=len(layers[row.method]) > 1) for row in evaluation.methods),
+        tuple(_row(row, columns, several=False) for row in evaluation.controls),
+        tuple(_charts(evaluation)),
+        Agreement(tuple(alike.names), tuple(map(tuple, alike.rows))) if alike else None,
+        evaluation.order_by,
+        evaluation.images,
+        evaluation.tell_apart,
+        tuple(_foot(evaluation)),
+    )
+
+
+def _row(row: RowRecord, columns: Sequence[ColumnRecord], *, several: bool) -> MethodRow:
+    cells = {
+        one.name: CellValue(cell.mean, cell.error, cell.count, cell.beats_controls)
+        for one in columns
+        if (cell := row.measures.get(one.name))
+    }
+    curves = {
+        name: Curve(tuple(at / (len(points) - 1) for at in range(len(points))), tuple(points))
+        for name, points in row.curves.items()
+        if len(points) > 1
+    }
+    return MethodRow(row.title, cells, row.passes, curves, (), (row.layer or "") if several else "")
+
+
+def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
+    """A chart for each measure that gives curves, that of the leading column first, and not more than two."""
+    drawn = {name for row in evaluation.methods for name in row.curves}
+    leading = next((one.measure for one in evaluation.columns if one.name == evaluation.order_by), "")
+    found = []
+    for measure in sorted(evaluation.measures, key=lambda one: one.name != leading):
+        own = [one for one in evaluation.columns if one.measure == measure.name]
+        # The higher curve first, as a figure has it above the other.
+        curves = [(one.name, one.curve or one.title) for one in reversed(own) if one.name in drawn]
+        if curves:
+            summed = next((one.name for one in own if one.ranked), own[0].name)
+            title = f"{measure.title}: what is left of the score"
+            found.append(ChartSpec(title, tuple(curves), "share of the image", "score", summed))
+    yield from found[:MOST_CHARTS]
+
+
+def _foot(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.left_out:
+        names = ", ".join(one.name for one in evaluation.left_out)
+        yield f"Left out, for reasons that the manifest gives: {names}."
+    missing = {name: why for row in evaluation.methods for name, why in row.undone.items() if name not in row.measures}
+    for name, why in list(missing.items())[:3]:
+        yield f"Not judged everywhere, {name}: {why}."

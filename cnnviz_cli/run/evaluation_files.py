@@ -1,0 +1,133 @@
+"""The leaderboard and the table of all numbers, from a run's records alone: no network is needed, and no torch."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, judged_cases
+from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead
+from cnnviz_cli.core.figure_settings import FigureSize, parse_figure_size
+from cnnviz_cli.core.records import ModelRecord, Output, Run, Table
+from cnnviz_cli.core.text import list_some
+from cnnviz_cli.files.output.file_names import file_name
+from cnnviz_cli.files.output.sink import Sink, foreign_file_error
+from cnnviz_cli.render import SUFFIXES
+from cnnviz_cli.render.figures import Figure, fit_block
+from cnnviz_cli.render.leaderboard import compose_leaderboard
+from cnnviz_cli.render.style import VECTOR, VECTOR_DENSITY
+from cnnviz_cli.run.identity import config_digest
+from cnnviz_cli.run.present import encode_with_facts
+
+STEM = "evaluation"
+"""What the files about all images are called, and the family of their figures."""
+
+TABLE_HEAD = ("source", "family", "method", "layer", "target", "measure", "value")
+CONTROL = "control"
+"""What stands for a family in the table, where a row is about a map that has never seen the network."""
+
+Records = Callable[[], Iterable[bytes]]
+"""Gives the records of a run, in the order of its images, as often as it is called."""
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """What was written about all images."""
+
+    sheets: tuple[Output, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def write_evaluation(
+    sink: Sink, run: Run, model: ModelRecord, head: EvaluationHead, records: Records
+) -> EvaluationFiles:
+    """Write the leaderboard and the table; neither where nothing was judged. Raises OutputError if the disk refuses, or
+    files of others are in the way."""
+    tally = EvaluationTally(head)
+    for record in records():
+        tally.add(json.loads(record))
+    evaluation = tally.evaluation
+    if not evaluation.cases or not shown_columns(evaluation):
+        return EvaluationFiles()
+    kind = str(run.config["format"])
+    figure = draw_leaderboard(evaluation, run.config, f"{model.name} ({model.weights})")
+    facts = {"Method": STEM, "Model": f"{model.name} ({model.weights})"}
+    facts["Settings"] = config_digest(run.command, run.config)
+    file, (width, height) = encode_with_facts(figure, kind, facts, _size(run.config).dpi)
+    path = file_name(STEM, file.suffix if file.note else SUFFIXES[kind])
+    sha256 = sink.write_figure(path, file.data)
+    sheet = Output(
+        family=STEM, method=None, layer=None, target=None, path=path, sha256=sha256, width=width, height=height,
+        range=None, state="ok",
+    )  # fmt: skip
+    return EvaluationFiles((sheet,), (_write_table(sink, records),))
+
+
+def draw_leaderboard(evaluation: Evaluation, config: Mapping[str, Any], model: str) -> Figure:
+    """The leaderboard, in the width that the settings want."""
+    images = f"{evaluation.images} image{'s' * (evaluation.images != 1)}"
+    if evaluation.cases != evaluation.images:
+        images += f", {evaluation.cases} targets"
+    board = leaderboard_of(evaluation, [model, images, target_words(config)])
+    return fit_block(partial(compose_leaderboard, board), _size(config))
+
+
+def target_words(config: Mapping[str, Any]) -> str:
+    """What is explained: ``each one's likeliest class``."""
+    given = config["target"]
+    targets = [str(one) for one in (given if isinstance(given, list | tuple) else [given])]
+    words = "each one's likeliest class" if targets in (["top1"], ["predicted"]) else f"of {list_some(targets, 3)}"
+    return f"explained: {words}"
+
+
+def _size(config: Mapping[str, Any]) -> FigureSize:
+    size = parse_figure_size(str(config["width"]), int(config["dpi"]))
+    return replace(size, density=VECTOR_DENSITY) if config["format"] in VECTOR else size
+
+
+def _write_table(sink: Sink, records: Records) -> Table:
+    path = file_name(STEM, "csv")
+    place = sink.place(path)
+    head = _line(TABLE_HEAD)
+    if place.is_file() and place.stat().st_size:
+        try:
+            with place.open("rb") as there:
+                ours = there.readline(len(head) + 1) == head
+        except OSError:
+            ours = False
+        if not ours:
+            raise foreign_file_error(sink.root, path)
+    digest = hashlib.sha256()
+    with sink.open_replacement(path) as file:
+        file.write(head)
+        digest.update(head)
+        for record in records():
+            for row in table_rows(json.loads(record)):
+                line = _line(row)
+                file.write(line)
+                digest.update(line)
+    return Table(path=path, sha256=digest.hexdigest())
+
+
+def table_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Of an image's record a line for each number, as `TABLE_HEAD` has it."""
+    for case in judged_cases(record):
+        for (family, method, layer), judged in case.items():
+            target = judged.get("target")
+            label = target if isinstance(target, str) else (target or {}).get("label", "")
+            for name, number in sorted((judged.get("measures") or {}).items()):
+                yield record["source"], family or CONTROL, method, layer, label or "", name, repr(number)
+
+
+def _line(cells: Iterable[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    # A name that is no Unicode was written with lone surrogates.
+    return text.getvalue().encode("utf-8", "surrogateescape")
