@@ -20,7 +20,7 @@ MEASURES = {one.name: one for one in measures()}
 ALONE = [name for name, one in MEASURES.items()]
 """Those that judge without what people have said of the images."""
 
-QUICK: dict[str, Any] = {"subsets": 40, "steps": 5, "rise_steps": 5}
+QUICK: dict[str, Any] = {"subsets": 20, "steps": 4, "rise_steps": 4}
 each_measure = pytest.mark.parametrize("name", ALONE)
 
 BY_ORDER = ("removal", "deletion", "insertion")
