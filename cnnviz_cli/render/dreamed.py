@@ -23,7 +23,6 @@ from cnnviz_cli.render.layout import (
     Line,
     Raster,
     blank_block,
-    elide,
     muted_lines,
     note_lines,
     set_lines,
@@ -137,7 +136,7 @@ def compose_change(
         words = "the difference" if factor == 1 else f"the difference, {factor} times"
         cells = [DreamTile(shown, "the image"), tile, DreamTile(change, words, ("grey is none",))]
         stack = stack_vertically if flat else stack_horizontally
-        rows.append(stack([_tile(cell, side) for cell in cells], GAP))
+        rows.append(stack(_tiles(cells, side), GAP))
     return make_sheet([_heading(heading, facts, width), *rows], width)
 
 
@@ -160,28 +159,35 @@ def _heading(title: str, facts: Sequence[str], width: int) -> Block:
 
 
 def _row(title: str, tiles: Sequence[DreamTile], side: int) -> Block:
-    heads = [
-        set_lines([Line(elide(tile.title, SECTION, side), SECTION)], side) if tile.title else None for tile in tiles
-    ]
-    row = stack_horizontally([_tile(tile, side, headed=any(heads)) for tile in tiles], GAP)
+    row = stack_horizontally(_tiles(tiles, side), GAP)
     if not title:
         return row
-    return stack_vertically([set_lines([Line(elide(title, SECTION, row.width), SECTION)], row.width), row], GAP // 3)
+    words = [Line(line, SECTION) for line in wrap_words(title, SECTION, row.width)]
+    return stack_vertically([set_lines(words, row.width), row], GAP // 3)
 
 
-def _tile(tile: DreamTile, side: int, *, headed: bool = True) -> Block:
-    """A picture, what it is of above it, and what the network says of it below."""
+def _tiles(tiles: Sequence[DreamTile], side: int) -> list[Block]:
+    """Pictures that stand at one height, however many lines their titles take."""
+    heads = [wrap_words(tile.title, SECTION, side) for tile in tiles]
+    most = max(len(head) for head in heads)
+    return [_tile(tile, side, [""] * (most - len(head)) + head) for tile, head in zip(tiles, heads, strict=True)]
+
+
+def _tile(tile: DreamTile, side: int, head: Sequence[str]) -> Block:
+    """A picture, the lines of what it is of above it, and what the network says of it below."""
     image = tile.picture
     height = max(1, round(image.height * side / image.width))
     width = side
     if height > TALLEST:
         width, height = max(1, round(image.width * TALLEST / image.height)), TALLEST
     parts: list[Block | Raster] = []
-    if headed:
-        parts.append(set_lines([Line(elide(tile.title, SECTION, side), SECTION, INK)], side))
+    if head:
+        parts.append(set_lines([Line(text, SECTION, INK) for text in head], side))
     parts.append(Raster(image, width, height))
     words = [
-        Line(elide(text, TYPE, side), TYPE, INK if not number else MUTED) for number, text in enumerate(tile.facts)
+        Line(line, TYPE, INK if not number else MUTED)
+        for number, text in enumerate(tile.facts)
+        for line in wrap_words(text, TYPE, side)
     ]
     words += note_lines(tile.note, SMALL, side)
     if words:

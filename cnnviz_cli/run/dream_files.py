@@ -25,7 +25,7 @@ from cnnviz_cli.render.dreamed import DreamTile, compose_change, picture_block
 from cnnviz_cli.render.raster import encode_animation
 from cnnviz_cli.run.against import Comparison
 from cnnviz_cli.run.dream_pictures import Bytes, as_image, picture_of
-from cnnviz_cli.run.dream_sheets import SHEET, SheetWriter, facts_of, note_of, title_of
+from cnnviz_cli.run.dream_sheets import SHEET, SheetWriter, facts_of, method_title, note_of, title_of
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Reception, Start
 from cnnviz_cli.run.manifest_header import settings_digest
 from cnnviz_cli.run.present import ARRAYS, encode_arrays, finite_statistics, plain_array
@@ -138,13 +138,26 @@ class DreamPresenter(SheetWriter):
         """An image, what was painted into it and the difference, on a sheet."""
         before = as_image(start, self._settings.show_bands)
         tiles = [
-            DreamTile(one.image, _numbered_title(one.output), facts_of(one.output), note_of(one.output.state))
+            DreamTile(one.image, self._change_title(one.output), facts_of(one.output), note_of(one.output.state))
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
         facts = [" and ".join(methods), self._model, f"image of {before.width} x {before.height} pixels"]
         (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
         return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
+
+    def _change_title(self, output: Output) -> str:
+        """What a picture is called beside the image that it was painted into."""
+        told, frames = output.dream, dream_fields(self._settings).frames
+        assert told is not None
+        words = [title_of(output)]
+        if self._dreamer.several_methods:
+            words.append(method_title(output))
+        if told.number > 1:
+            words.append(f"number {told.number}")
+        if told.frame is not None:
+            words.append(f"frame {told.frame} of {frames}")
+        return ", ".join(words)
 
     def save_arrays(self, folder: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Arrays | None:
         """The raw numbers of a record's pictures, if they are to be kept."""
@@ -197,11 +210,6 @@ class DreamPresenter(SheetWriter):
             rank=after.rank,
             **(self.against.fields(task.of, after.score) if self.against else {}),
         )
-
-
-def _numbered_title(output: Output) -> str:
-    number = output.dream.number if output.dream else 1
-    return title_of(output) if number == 1 else f"{title_of(output)}, number {number}"
 
 
 _ADVICE: dict[State, str] = {

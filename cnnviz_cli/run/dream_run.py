@@ -178,7 +178,8 @@ class DreamBackend(Backend):
         return self._presenter.written_tile(output, named=self._dreamer.several_methods)
 
     def _tile_of(self, output: Output, image: Image.Image) -> DreamTile:
-        return tile_of(output, image, named=self._dreamer.several_methods)
+        """A picture under what tells it from the others of its subject."""
+        return tile_of(output, image, named=self._dreamer.several_methods, counted=self._fields.number > 1)
 
     def _from_noise(self, subject: Subject, folder: str) -> ImageRecord:
         dreamer, number = self._dreamer, subject.number or 1

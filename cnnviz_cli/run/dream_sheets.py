@@ -66,11 +66,13 @@ class SheetWriter:
             for output in record.outputs
             if record.subject and output.subject and output.dream
         ]
-        methods = list(dict.fromkeys(find_method(output.method or "", DREAM.name).title for output in painted))
+        methods = list(dict.fromkeys(map(method_title, painted)))
+        by_method = len(methods) > 1 and dream_fields(self._settings).number > 1
         rows: dict[str, list[DreamTile]] = {}
         for output in painted:
             tile = self.written_tile(output, named=len(methods) > 1)
-            rows.setdefault(output.subject.title if output.subject else "", []).append(tile)
+            words = [title_of(output), *([method_title(output)] if by_method else [])]
+            rows.setdefault(", ".join(words), []).append(tile)
         if not rows:
             return []
         title = f"what {self._name} {'answers least' if dream_fields(self._settings).minimize else 'has learnt'}"
@@ -88,7 +90,7 @@ class SheetWriter:
         """A picture as it is in its file; `named`, with its method."""
         image = Image.open(self._sink.place(output.path)).convert("RGB")
         image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-        return tile_of(output, image, named=named)
+        return tile_of(output, image, named=named, counted=dream_fields(self._settings).number > 1)
 
     def sheets(self, image: Image.Image, compose: Any) -> Iterator[Figure]:
         """The blocks that `compose` makes for a room, in the width that is wanted."""
@@ -144,10 +146,17 @@ def write_merged_sheets(
         return []
 
 
-def tile_of(output: Output, image: Image.Image, *, named: bool) -> DreamTile:
-    """A picture on a sheet; `named`, with its method."""
-    title = find_method(output.method or "", DREAM.name).title if named else ""
+def tile_of(output: Output, image: Image.Image, *, named: bool, counted: bool = False) -> DreamTile:
+    """A picture under what tells it from the others of its subject: `counted`, its number, and `named`, its method."""
+    title = method_title(output) if named else ""
+    if counted and output.dream:
+        title = f"number {output.dream.number}"
     return DreamTile(image, title, facts_of(output), note_of(output.state))
+
+
+def method_title(output: Output) -> str:
+    """The title of the method that painted a picture."""
+    return find_method(output.method or "", DREAM.name).title
 
 
 def title_of(output: Output) -> str:
