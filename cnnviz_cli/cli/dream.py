@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnviz_cli.cli.flags import Config, Flags, with_settings
+from cnnviz_cli.cli.hints import WITHOUT_RAY
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, PlaceFields
@@ -123,8 +124,7 @@ def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
     for judge in dream_fields(settings).judge:
         JudgeSpec.parse(judge).check(allow_code=settings.allow_code)
     if settings.engine != "local":
-        fix = "Divide the work with --shard, and put it together with: cnnviz merge"
-        raise UsageError("pictures are painted on this machine", where="engine", fix=fix)
+        raise UsageError("pictures are painted on this machine", where="engine", fix=WITHOUT_RAY)
     if settings.format in ("svg", "pdf"):
         fix = "Choose png, webp or jpeg."
         raise UsageError(f"a picture is made of pixels, which {settings.format} only wraps", where="--format", fix=fix)

@@ -84,7 +84,7 @@ def _option(path: SettingPath, info: FieldInfo, command: str) -> Any:
     if info.annotation is bool:
         names[0] = f"{names[0]}/--no-{names[0][2:]}"
         annotation = bool | None
-    elif get_origin(info.annotation) is tuple:
+    elif get_origin(info.annotation) is tuple and not side.once:
         annotation = list[str] | None
     option = typer.Option(
         *names,

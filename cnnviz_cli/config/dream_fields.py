@@ -166,6 +166,7 @@ class DreamFields(BaseModel):
         "Height and width of the picture, in pixels; with images one number, its longer side. Unset: that of the "
         "network's input; with images their own, up to 1024.",
         "N|HxW",
+        once=True,
     )
     spectrum: values.OptionalFile = _picture(
         None,
@@ -185,6 +186,9 @@ class DreamFields(BaseModel):
         "MODEL",
     )
 
+
+MIN_SIDE = 8
+"""The shortest side in pixels of a picture; on fewer there is nothing to be seen, and views are of less than one."""
 
 MAX_LONGEST = 1024
 """The longer side in pixels of images that are painted into, unless another is asked for."""
@@ -295,12 +299,18 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
     elif fields.spectrum is not None:
         what = "a picture that is painted into an image has that image's spectrum"
         raise UsageError(what, where="--spectrum", fix="Leave out the images, or --spectrum.")
-    elif fields.size and fields.size[0] != fields.size[1]:
-        raise UsageError(
-            "images keep their proportions", where="--size", fix=f"Name their longer side: --size {max(fields.size)}"
-        )
+    _check_size(fields.size, images=images)
     if fields.animate and fields.frames < 2:
         raise UsageError("one picture cannot be animated", where="--animate", fix="Ask for more: --frames 48")
+
+
+def _check_size(size: tuple[int, ...], *, images: bool) -> None:
+    if images and size and size[0] != size[1]:
+        fix = f"Name their longer side: --size {max(size)}"
+        raise UsageError("images keep their proportions", where="--size", fix=fix)
+    if size and min(size) < MIN_SIDE:
+        what = f"a picture has at least {MIN_SIDE} pixels a side"
+        raise UsageError(what, where="--size", fix="Choose another: --size 224")
 
 
 def _check_term(term: SumTerm, number: int) -> None:

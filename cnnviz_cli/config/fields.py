@@ -28,6 +28,7 @@ class Flag:
         recorded: whether the manifest records it: False for what says where or how to work, not what to draw.
         flag_only: whether only the command line may give it: no file and no variable, which others may have written.
         example: values for an error about one that fits none of the choices, where capitals stand for some.
+        once: whether one flag gives a value of several parts, so that of several the last counts.
     """
 
     panel: str
@@ -36,6 +37,7 @@ class Flag:
     recorded: bool = True
     flag_only: bool = False
     example: str = ""
+    once: bool = False
 
 
 def setting(
@@ -48,11 +50,12 @@ def setting(
     recorded: bool = True,
     flag_only: bool = False,
     example: str = "",
+    once: bool = False,
     **bounds: Any,
 ) -> Any:
     """A field with its `Flag`, its help, and what `pydantic.Field` checks: ``ge``, ``le``, ``pattern`` and the like."""
     field = Field(default, description=text, **bounds)
-    field.metadata.append(Flag(panel, metavar, short, recorded, flag_only, example))
+    field.metadata.append(Flag(panel, metavar, short, recorded, flag_only, example, once))
     return field
 
 
@@ -99,7 +102,10 @@ class NetworkFields(BaseModel):
         "unset does what the weights were trained with.",
     )
     input_size: values.Size = _input(
-        (), "Height and width of the input, in pixels; with full, the smallest. Unset: that of the weights.", "N|HxW"
+        (),
+        "Height and width of the input, in pixels; with full, the smallest. Unset: that of the weights.",
+        "N|HxW",
+        once=True,
     )
     resize_to: int | None = _input(
         None,

@@ -91,6 +91,10 @@ class Canvas(Protocol):
     def octaves(self) -> int:
         """How many sizes it is painted at, at the most."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether so many sizes were asked for, and fewer are worth a word."""
+
     def begin(self, evidence: Evidence, image: int, like: Tensor) -> Painting:
         """A picture of the batch's image number `image`, before its first step.
 

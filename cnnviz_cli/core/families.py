@@ -59,7 +59,7 @@ FAMILIES: Mapping[str, Family] = {
 DREAM = Family(
     "dream",
     "pyramid",
-    "What the network has learnt, painted from noise; and what it sees in a photograph, painted into it.",
+    "What the network has learnt, painted from noise; and what it sees in an image, painted into it.",
     with_images="octaves",
 )
 """A family with a command of its own, which paints a picture where others explain one; ``all`` leaves it out."""

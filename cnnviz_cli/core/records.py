@@ -98,7 +98,10 @@ class SingleSubject(Record):
         place = self.at if isinstance(self.at, str) or self.at is None else f"{self.at[0]},{self.at[1]}"
         parts = {"channel": self.channel, "at": place, **named, "direction": self.direction, "like": self.like}
         yield from filter(None, [self.layer])
-        yield from (f"{word} {part}" for word, part in parts.items() if part not in (None, ""))
+        for word, part in parts.items():
+            if part not in (None, ""):
+                # The name of a direction may say itself that it is one.
+                yield str(part) if str(part).startswith(word) else f"{word} {part}"
 
 
 class Term(Record):

@@ -28,7 +28,7 @@ from cnnviz_cli.core.objectives import Forward, Objective
 from cnnviz_cli.core.value import value
 from cnnviz_cli.engine.answers import PassContext, answers
 from cnnviz_cli.engine.partial import UpTo, count_runs
-from cnnviz_cli.engine.passes import Pass, run_pass
+from cnnviz_cli.engine.passes import NoRectifierError, Pass, run_pass
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.twins import FoldError, find_twin
 
@@ -71,6 +71,7 @@ class _Climb:
         fixed = {name: self._input(one.to(like)) for name, one in pictures.items() if Picture(name) not in drawn}
         self.fixed = self.sight.maps_of(fixed)
         self.opened = self.draws = 0
+        self.has_rectifiers = True
 
     def run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(1, C, h, w) the picture, (1, n) scores, (1,) the number of steps with open rectifiers, (1, 1, h, w) how much
@@ -103,9 +104,12 @@ class _Climb:
     def _slope(self, picture: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         """(1,) the objective, and its gradient at the picture; by open rectifiers where that is nothing at all."""
         score, slope = self._slope_by("exact", picture, progress)
-        if self.opened < self.need.course.open_steps and _is_nothing(slope):
-            score, slope = self._slope_by("open", picture, progress)
-            self.opened += 1
+        if self.has_rectifiers and self.opened < self.need.course.open_steps and _is_nothing(slope):
+            try:
+                score, slope = self._slope_by("open", picture, progress)
+                self.opened += 1
+            except NoRectifierError:  # there is nothing to open, and the picture stays as it is
+                self.has_rectifiers = False
         return score, slope
 
     def _slope_by(self, rule: ReluRule, picture: Tensor, progress: float) -> tuple[Tensor, Tensor]:

@@ -102,7 +102,7 @@ def run_pass(
             if len(kept[layer]) != len(source):
                 raise _miscount_error(layer, len(kept[layer]), len(source))
     if mode and not mode.recorded:
-        raise UsageError(
+        raise NoRectifierError(
             "this network has no rectifier that a gradient passes, so the rules of a deconvnet change nothing in it",
             fix="Use a method that follows the exact gradient, see: cnnviz methods",
         )
@@ -120,6 +120,10 @@ def run_pass(
         made.answers[need] = answer(made.maps(need.layer))
     made.logits = logits.detach()
     return made
+
+
+class NoRectifierError(UsageError):
+    """A rule for rectifiers was asked of a network in which no gradient passes one."""
 
 
 def _miscount_error(layer: str, outputs: int, images: int) -> UsageError:

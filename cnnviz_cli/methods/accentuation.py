@@ -13,8 +13,8 @@ STEPS = 100
 
 @value
 class Options(NoiseOptions):
-    near: tuple[str, ...] = option(("mid",), "The layer that has to answer as it answers the photograph.")
-    nearness: float = option(20.0, "How much that counts beside the objective; 0 lets the photograph go.", at_least=0)
+    near: tuple[str, ...] = option(("mid",), "The layer that has to answer as it answers the image.")
+    nearness: float = option(20.0, "How much that counts beside the objective; 0 lets the image go.", at_least=0)
 
 
 @method(
@@ -26,9 +26,9 @@ class Options(NoiseOptions):
     "https://arxiv.org/abs/2402.10039",
 )
 def accentuation(options: Options, context: MethodContext) -> Recipe:
-    """What of a photograph speaks for the target, brought out: it starts from the photograph and stays near it.
+    """What of an image speaks for the target, brought out: it starts from the image and stays near it.
 
-    x climbs the objective less w |a(x) - a(photograph)|^2 / |a(photograph)|^2 in views of both alike, where a is a
+    x climbs the objective less w |a(x) - a(image)|^2 / |a(image)|^2 in views of both alike, where a is a
     layer below; on coefficients that fall as f^-1, by Adam at rate 0.05.
     """
     near = context.layers.resolve(options.near)

@@ -1,4 +1,4 @@
-"""Caricatures of a photograph."""
+"""Caricatures of an image."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Options(NoiseOptions):
     "Interpretability, 2018, https://distill.pub/2018/building-blocks/",
 )
 def caricature(options: Options, context: MethodContext) -> Recipe:
-    """What a layer has kept of a photograph, exaggerated: painted from noise until it says the same, louder.
+    """What a layer has kept of an image, exaggerated: painted from noise until it says the same, louder.
 
-    x climbs (a . b) max(0.1, cos(a, b)), where a and b are the layer's maps in the same view of x and the photograph.
+    x climbs (a . b) max(0.1, cos(a, b)), where a and b are the layer's maps in the same view of x and the image.
     """
     layer = require_subject_of_layer(context, "a caricature is that of a layer, and none is named")
     canvas = Fourier(None, decay=1.3, contrast=1.3)

@@ -13,7 +13,7 @@ STEPS = 160
 
 @value
 class Options(NoiseOptions):
-    decay: float = option(1.3, "How fast the spectrum falls: photographs 1.5, lucid 1; higher is smoother.", at_least=0)
+    decay: float = option(1.3, "How fast the spectrum falls: images 1.5, lucid 1; higher is smoother.", at_least=0)
     contrast: float = option(
         0.0, "How far colours go; 0 takes 1.3 for a class and 1 for what lies inside the network.", at_least=0
     )
@@ -30,7 +30,7 @@ class Options(NoiseOptions):
 def fourier(options: Options, context: MethodContext) -> Recipe:
     """What the network answers most strongly: scenes, painted on waves from noise.
 
-    x = sigmoid(K s((F^-1 c f^-1.3))), s to a fixed contrast, K the colours of photographs; c climbs by Adam the mean of
+    x = sigmoid(K s((F^-1 c f^-1.3))), s to a fixed contrast, K the colours of images; c climbs by Adam the mean of
     the objective over views of x that are scaled by 0.5 to 1.4, turned by 20 degrees, shifted and mirrored. For
     channels and neurons views are scaled by 0.7 to 1.4 and turned by 15 degrees.
     """

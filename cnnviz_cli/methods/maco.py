@@ -27,7 +27,7 @@ class Options(NoiseOptions):
     "2023, https://arxiv.org/abs/2306.06805",
 )
 def maco(options: Options, context: MethodContext) -> Recipe:
-    """What the network answers most strongly among pictures with the spectrum of photographs: phases alone are moved.
+    """What the network answers most strongly among pictures with the spectrum of images: phases alone are moved.
 
     x = sigmoid(K s(F^-1 (m exp(i p)))), p by NAdam at rate 1; m is fixed, f^-1.4 or the mean of |F K^-1 y| over the
     images y of --spectrum. Transparent where the network asked for little.

@@ -21,10 +21,10 @@ class Options(DreamOptions):
     smooth: Literal["bands", "none"] = option(
         "bands", "Paint all sizes of detail alike (bands: heads and eyes), or as the gradient has it (none: fur)."
     )
-    jitter: int = option(32, "How far the photograph is rolled between steps, in pixels.", at_least=0)
+    jitter: int = option(32, "How far the image is rolled between steps, in pixels.", at_least=0)
     keep_colours: bool = option(False, "Change brightness alone.")
     tile: int = option(
-        640, "The longest side of the parts in which a large photograph passes the network, in pixels.", at_least=64
+        640, "The longest side of the parts in which a large image passes the network, in pixels.", at_least=64
     )
 
 
@@ -37,17 +37,18 @@ class Options(DreamOptions):
     "inceptionism-going-deeper-into-neural-networks/",
 )
 def octaves(options: Options, context: MethodContext) -> Recipe:
-    """What a layer sees in a photograph, painted into it: eyes, heads, buildings.
+    """What a layer sees in an image, painted into it: eyes, heads, buildings.
 
     x += 1.5/255 g / mean |g|, 20 times at each of up to six sizes; g is the gradient of the objective (of a layer half
     the mean square of its maps) with each band of its Laplacian pyramid at unit deviation. What was painted at one size
-    is carried on to the next as a difference to the photograph, whose detail stays.
+    is carried on to the next as a difference to the image, whose detail stays.
     """
     canvas = Pixels(
         None,
         options.octaves or SIZES,
         options.octave_scale,
         least=1 if options.octaves else LEAST,
+        exact=bool(options.octaves),
         region=context.region,
         grey=options.keep_colours,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz_cli.methods.api import MethodContext, Recipe, method, option, value
-from cnnviz_cli.methods.common.canvases import LUCID_ROOT, Pixels
+from cnnviz_cli.methods.api import MethodContext, Recipe, UsageError, method, option, value
+from cnnviz_cli.methods.common.canvases import LUCID_ROOT, Pixels, octave_sizes
 from cnnviz_cli.methods.common.climbing import EvenSteps
 from cnnviz_cli.methods.common.dreams import STEP, DreamOptions, canvas_size, dream_recipe
 from cnnviz_cli.methods.common.views import Turned
@@ -35,6 +35,11 @@ def pyramid(options: Options, context: MethodContext) -> Recipe:
     fifth at each of five sizes.
     """
     size = canvas_size(context)
+    most = len(octave_sizes(size, options.octaves, options.octave_scale, 1))
+    if options.octaves > most:
+        how = f"each {options.octave_scale:g} times the one before"
+        what = f"a picture of {size[0]} x {size[1]} pixels has {most} sizes, {how}"
+        raise UsageError(what, where="--octaves", fix=f"At the most: --octaves {most}")
     canvas = Pixels(size, options.octaves or SIZES, options.octave_scale, least=1)
     views = Turned(size, JITTER, 0.6, 1.4, 15.0, count=options.views)
     coloured = len(context.input_spec.black) == len(LUCID_ROOT)

@@ -73,7 +73,12 @@ class DreamPresenter(SheetWriter):
             self._warn(f"{escape_text(stored['path'])} is {state}: {_ADVICE.get(state, ADVICE[state])}")
         subject = None if of_image and task.wish.is_class else task.wish.subject
         judged = dreamer.judge(image, task.class_of(painted.targets))
-        told = self._record(task, after, before, number=number, frame=frame, of_image=of_image)
+        steps, canvas = len(painted.panel.scores), task.ascent.canvas
+        if canvas.exact and steps < task.ascent.steps:
+            sizes = steps // task.ascent.course.steps
+            what = f"painted at {sizes} sizes and not {canvas.octaves}, since smaller ones show nothing"
+            self._warn(f"{escape_text(stored['path'])}: {what}")
+        told = self._record(task, painted, after, before, number=number, frame=frame, of_image=of_image)
         output = Output(
             family=task.method.family,
             method=task.method.name,
@@ -196,13 +201,21 @@ class DreamPresenter(SheetWriter):
         return Prediction(index=after.index, label=names[after.index], probability=after.probability)
 
     def _record(
-        self, task: PaintTask, after: Reception, before: Reception, *, number: int, frame: int | None, of_image: bool
+        self,
+        task: PaintTask,
+        painted: Painted,
+        after: Reception,
+        before: Reception,
+        *,
+        number: int,
+        frame: int | None,
+        of_image: bool,
     ) -> DreamRecord:
         return DreamRecord(
             objective=task.of.label(),
             start="image" if of_image else "noise",
             number=number,
-            steps=task.ascent.steps,
+            steps=len(painted.panel.scores),
             frame=frame,
             score=after.score if isfinite(after.score) else None,
             start_score=before.score if isfinite(before.score) else None,

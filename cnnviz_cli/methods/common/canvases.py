@@ -72,6 +72,7 @@ class Fourier:
     deviation: float = 0.05
     colours: Colours = KLT
     octaves: ClassVar[int] = 1
+    exact: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -92,7 +93,7 @@ class Fourier:
         return painting
 
     def label(self) -> str:
-        of = "the photograph" if self.size is None else f"{self.size[1]}x{self.size[0]} pixels"
+        of = "the image" if self.size is None else f"{self.size[1]}x{self.size[0]} pixels"
         return f"the spectrum of {of}"
 
 
@@ -163,6 +164,7 @@ class Phase:
     decay: float | None = 1.4
     contrast: float = 1.0
     octaves: ClassVar[int] = 1
+    exact: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -265,6 +267,7 @@ class Pixels:
         region: whether the caller says which part may change, see `core.ascent.Region`.
         grey: whether all colours change alike, so that a photograph keeps its colours.
         noise: standard deviation of what it starts from, around grey.
+        exact: whether so many sizes were asked for, and fewer are worth a word.
     """
 
     size: tuple[int, int] | None
@@ -274,6 +277,7 @@ class Pixels:
     region: bool = False
     grey: bool = False
     noise: float = 0.02
+    exact: bool = False
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -292,7 +296,7 @@ class Pixels:
         return PixelPainting(self, None, None, (0.5 + self.noise * drawn).to(like)[None])
 
     def label(self) -> str:
-        of = "the photograph" if self.size is None else f"{self.size[1]}x{self.size[0]}"
+        of = "the image" if self.size is None else f"{self.size[1]}x{self.size[0]}"
         return f"the pixels of {of} at up to {self.octaves} sizes"
 
 
@@ -346,11 +350,11 @@ class PixelPainting:
 
 def octave_sizes(size: tuple[int, int], octaves: int, ratio: float, least: int) -> list[tuple[int, int]]:
     """Heights and widths from the smallest to `size`, each `ratio` times the one before: at most `octaves`, and none
-    whose shorter side is below `least` but the last."""
+    whose shorter side is below `least`, or a single pixel, but the last."""
     sizes = [size]
     for number in range(1, octaves):
         height, width = (max(round(side / ratio**number), 1) for side in size)
-        if min(height, width) < least:
+        if min(height, width) < max(least, 2):
             break
         sizes.append((height, width))
     return sizes[::-1]
