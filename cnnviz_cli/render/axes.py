@@ -28,7 +28,7 @@ from cnnviz_cli.render.layout import (
 BLUE = "#1f5fa8"
 BAND = "#e6e9ed"  # where controls lie
 GRID = "#eceef1"
-QUIET = "#aab0b8"  # curves and dots of controls
+QUIET = "#aab0b8"  # bars of errors of controls, and of cost
 DOT = 5.0  # the radius of a dot
 TICK = 4
 

@@ -11,7 +11,6 @@ from cnnviz_cli.render.axes import (
     BLUE,
     DOT,
     GRID,
-    QUIET,
     TICK,
     Axis,
     Box,
@@ -48,6 +47,7 @@ from cnnviz_cli.render.layout import (
 
 TINT = "#dbe6f3"  # of the area between two curves
 AGAINST = "#eecdbe"  # of it where the first is below the second
+FAINT = "#bcc2ca"  # curves of controls
 PLOT_RATIO = 0.62  # the height of a chart by its width
 PLOT_LEAST = 180  # the least width of one
 
@@ -111,7 +111,7 @@ def draw_plot(plot: Plot, across: Axis, up: Axis, words: dict[int, str] | None =
         for area, above in areas_between(lines[0], lines[1]):
             block.put(Polygon(area, TINT if above else AGAINST), 0, 0)
     for points in others:
-        block.put(Polyline(points, QUIET, 1), 0, 0)
+        block.put(Polyline(points, FAINT, 1), 0, 0)
     for points in lines:
         block.put(Polyline(points, color, 2), 0, 0)
     for number, places in enumerate(spots):
@@ -119,10 +119,13 @@ def draw_plot(plot: Plot, across: Axis, up: Axis, words: dict[int, str] | None =
             block.put(Dots(places, DOT - 0.5, color if number else PAPER, color, 2), 0, 0)
     taken = [dot_box(place) for places in spots for place in places]
     for number, text in sorted((words or {}).items(), reverse=True):
+        if number >= len(lines):
+            continue
         ink = MUTED if number == CONTROLS else color
         own = [lines[number]] if number != CONTROLS else others
-        foreign = [*lines[:number], *lines[number + 1 :], *others] if number != CONTROLS else lines
-        if put_beside(block, text, own, foreign, taken, ink) and words:
+        # A word has the colour of its curve, so that only a curve of the same colour may not be nearer.
+        rivals, obstacles = ([*lines[:number], *lines[number + 1 :]], others) if number != CONTROLS else ([], lines)
+        if put_beside(block, text, own, (rivals, obstacles), taken, ink) and words:
             del words[number]
     return block
 
@@ -205,23 +208,30 @@ def put_beside(
     block: Block,
     text: str,
     own: Sequence[Sequence[Place]],
-    foreign: Sequence[Sequence[Place]],
+    foreign: tuple[Sequence[Sequence[Place]], Sequence[Sequence[Place]]],
     taken: list[Box],
     color: str,
 ) -> bool:
-    """A word in the free room nearest to its lines, and nearer to them than to any other, if there is any.
+    """A word in the free room nearest to its lines, if there is any.
 
-    `taken` are places that are not free, and gets its own. Whether there was room.
+    Args:
+        foreign: lines that it has to be further from than from its own, and lines that it may not touch.
+        taken: places that are not free; it gets the word's own.
+
+    Returns:
+        whether there was room.
     """
     width, high = text_width(text, SMALL), 0.72 * SMALL
     best: tuple[float, float, float] | None = None
     for left in range(4, int(block.width - width - 4) + 1, STEP):
         mine = [_span(points, left - 3, left + width + 3) for points in own]
-        others = [_span(points, left - 3, left + width + 3) for points in foreign]
+        rivals, others = ([_span(points, left - 3, left + width + 3) for points in lines] for lines in foreign)
         for base in range(round(high) + 2, block.height - 4, STEP):
             box = (left, base - high, left + width, base + 3)
             away = min(_apart(box, span) for span in mine)
-            if away < 3 or any(_apart(box, span) < max(3, away + 2) for span in others):
+            if away < 3 or any(_apart(box, span) < 3 for span in others):
+                continue
+            if any(_apart(box, span) < away + 2 for span in rivals):
                 continue
             if (best is None or away < best[0]) and not any(overlaps(box, other, 3) for other in taken):
                 best = (away, left, base)
@@ -273,7 +283,7 @@ def describe_curves(plot: Plot, words: Mapping[int, str]) -> list[str]:
     order = sorted(range(len(plot.curves)), key=lambda number: -sum(plot.curves[number].means))
     names = ["the curve"] if len(order) == 1 else ["upper curve", *["middle curve"] * (len(order) - 2), "lower curve"]
     where = {number: names[place] for place, number in enumerate(order)} | {CONTROLS: "grey"}
-    return [f"{where[number]}: {text}" for number, text in sorted(words.items(), reverse=True)]
+    return [f"{where[number]}: {words[number]}" for number in [*order, CONTROLS] if number in words]
 
 
 def _scale(up: Axis, width: int) -> Block:

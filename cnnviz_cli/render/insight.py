@@ -205,6 +205,7 @@ def place_label(
 
 
 SAME, NONE, OPPOSITE = (31, 95, 168), (255, 255, 255), (150, 156, 165)  # the colours of 1, of 0 and of -1
+SQUARE = 44  # the widest cell
 NUMBERED = 30  # units that a cell needs for its number
 
 
@@ -213,8 +214,9 @@ def compose_agreement(agreement: Agreement, width: int) -> Block:
     order = similarity_order([[value or 0.0 for value in row] for row in agreement.matrix])
     names = [agreement.names[number] for number in order]
     count = len(names)
-    label = round(min(max(text_width(name, SMALL) for name in names) + 32, 0.4 * width))
-    side = max(1, min(44, (width - label) // count))
+    needed = max(text_width(name, SMALL) for name in names) + 32
+    label = round(min(needed, max(0.4 * width, width - count * SQUARE)))
+    side = max(1, min(SQUARE, (width - label) // count))
     tall = max(min(side, 30), SMALL + 3)
     numbered = side >= NUMBERED
     top = SMALL + 6

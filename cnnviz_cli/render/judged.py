@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -12,7 +12,6 @@ from cnnviz_cli.core.panels import SingleMap
 from cnnviz_cli.render.axes import BLUE, DOT, format_fixed, gutter_for, percent, section_heading
 from cnnviz_cli.render.canvas import draw_map
 from cnnviz_cli.render.charts import (
-    PLOT_RATIO,
     UPSIDE_DOWN,
     Plot,
     chart_axes,
@@ -80,12 +79,17 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class JudgedMap:
-    """A map with what is left of the image where it says so; `curves` by the names of the chart."""
+    """A map with what is left of the image where it says so.
+
+    Attributes:
+        strips: none where nothing was removed.
+        curves: by the names of the chart; those of a map that lacks one are not drawn.
+    """
 
     panel: SingleMap
     named: Caption
-    strips: tuple[Strip, ...]
-    curves: Mapping[str, Curve]
+    strips: tuple[Strip, ...] = ()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
 
 def compose_judged(maps: Sequence[JudgedMap], board: Leaderboard, scene: Scene) -> Block:
@@ -93,14 +97,14 @@ def compose_judged(maps: Sequence[JudgedMap], board: Leaderboard, scene: Scene) 
 
     Args:
         maps: each by itself, in order.
-        board: the same as numbers of this image alone; its first chart says what the curves are, and its control rows
-            have the curves that are drawn in grey.
+        board: the same as numbers of this image alone; its first chart, if it has one, says what the curves are, and
+            its control rows have the curves that are drawn in grey.
     """
     check_finite(board)
     room = min(NATURAL, scene.style.size.layout_width)
     margin = MARGIN if room >= NARROW else MARGIN // 2
     width = room - 2 * margin
-    spec = board.charts[0]
+    spec = board.charts[0] if board.charts else ChartSpec("", ())
     controls = [row.curves[name] for row in board.control_rows for name, _ in spec.curves if name in row.curves]
     rows = [_heading(board, scene, width)]
     charts = _Charts(spec, maps, controls)
@@ -135,12 +139,22 @@ class _Charts:
     controls: Sequence[Curve]
 
     def plot(self, one: JudgedMap) -> Plot:
-        names = [name for name, _ in self.spec.curves if name in one.curves]
+        names = [name for name, _ in self.spec.curves]
+        if not all(name in one.curves for name in names):
+            names = []
         by_curve = {strip.curve: tuple(zip(strip.shares, strip.scores, strict=True)) for strip in one.strips}
         marks = [by_curve.get(name, ()) for name in names]
         return Plot("", "", [one.curves[name] for name in names], self.controls, marks)
 
-    def draw(self, one: JudgedMap, words: dict[int, str], width: int, height: int) -> Block:
+    def is_open(self, strip: Strip) -> bool:
+        """Whether the marks of a strip are: those of the first curve."""
+        return bool(self.spec.curves) and strip.curve == self.spec.curves[0][0]
+
+    def draw(self, one: JudgedMap, words: dict[int, str], width: int, height: int) -> Block | None:
+        """The chart of a map, no lower than half as high as wide; None if it has no curves."""
+        if not self.plot(one).curves:
+            return None
+        height = max(height, width // 2)
         plots = [self.plot(each) for each in self.maps]
         gutter = gutter_for(chart_axes(plots, 100, height)[1])
         across, up = chart_axes(plots, width - gutter - 1, height)
@@ -156,20 +170,20 @@ def _judged(one: JudgedMap, scene: Scene, charts: _Charts, words: dict[int, str]
     titles = [Line(text, SECTION) for text in wrap_words(one.named.title, SECTION, width)]
     layers = [Line(text, TYPE, MUTED) for text in layer_lines(one.named.layer, TYPE, width)]
     head = set_lines([*titles, *layers], width)
+    # Map and chart end at one height: the numbers of the axes stand below the curves.
+    below = 2 * line_height(SMALL)
     if width >= ABREAST:
-        side = round(0.31 * width)
-        chart_width = round(0.27 * width)
-        tiles = _strips(one.strips, width - side - chart_width - 2 * GAP, 3)
+        side, chart_width = round(0.31 * width), round(0.27 * width)
         picture = _map(one, scene, side)
-        chart = charts.draw(one, words, chart_width, picture.height - 2 * line_height(SMALL))
-        return stack_vertically([head, stack_horizontally([picture, tiles, chart], GAP)], GAP // 3)
+        parts = [picture, _strips(one.strips, charts, width - side - chart_width - 2 * GAP, 3)]
+        parts.append(charts.draw(one, words, chart_width, picture.height - below))
+        return stack_vertically([head, stack_horizontally([part for part in parts if part], GAP)], GAP // 3)
     half = (width - GAP) // 2
     picture = _map(one, scene, half)
-    # Both end at one height: the numbers of the axes stand below the curves.
-    height = round(max(half * PLOT_RATIO, picture.height - 2 * line_height(SMALL)))
-    chart = charts.draw(one, words, half, height)
-    tiles = _strips(one.strips, width, 6 if width >= NARROW else 3)
-    return stack_vertically([head, stack_horizontally([picture, chart], GAP), tiles], GAP // 2)
+    chart = charts.draw(one, words, half, picture.height - below)
+    beside = stack_horizontally([picture, chart], GAP) if chart else picture
+    tiles = _strips(one.strips, charts, width, 6 if width >= NARROW else 3)
+    return stack_vertically([head, beside, tiles] if tiles else [head, beside], GAP // 2)
 
 
 def _map(one: JudgedMap, scene: Scene, side: int) -> Block:
@@ -182,24 +196,26 @@ def _map(one: JudgedMap, scene: Scene, side: int) -> Block:
     return stack_vertically([block, set_lines(below, side)], SMALL // 3) if below else block
 
 
-def _strips(strips: Sequence[Strip], width: int, across: int) -> Block:
+def _strips(strips: Sequence[Strip], charts: _Charts, width: int, across: int) -> Block | None:
     """The removed images, each strip under its title, with the marks of the curves."""
-    count = max(len(strip.pictures) for strip in strips) if strips else 1
+    if not strips:
+        return None
+    count = max(len(strip.pictures) for strip in strips)
     abreast = max(1, across // count)
     side = (width - (abreast - 1) * (GAP - TIGHT) - TIGHT * (abreast * count - 1)) // (abreast * count)
-    blocks = [_strip(strip, side, number) for number, strip in enumerate(strips)]
+    blocks = [_strip(strip, side, open_marks=charts.is_open(strip)) for strip in strips]
     rows = [stack_horizontally(blocks[start : start + abreast], GAP) for start in range(0, len(blocks), abreast)]
-    return stack_vertically(rows, GAP // 2) if rows else blank_block(width, 1)
+    return stack_vertically(rows, GAP // 2)
 
 
-def _strip(strip: Strip, side: int, number: int) -> Block:
+def _strip(strip: Strip, side: int, *, open_marks: bool) -> Block:
     cells = []
     for picture, share, score in zip(strip.pictures, strip.shares, strip.scores, strict=True):
         height = max(1, round(side * picture.height / picture.width))
         block = blank_block(side, height + 4 + line_height(SMALL))
         block.put(Raster(picture, side, height), 0, 0)
         base = height + 4 + SMALL
-        fill, radius = (BLUE if number else PAPER), DOT - 0.5  # as on the curves
+        fill, radius = (PAPER if open_marks else BLUE), DOT - 0.5  # as on the curves
         block.put(Dots(((radius, 0),), radius, fill, BLUE, 2), 0, base - 4)
         put_text(block, 14, base, percent(share), SMALL, MUTED)
         text = format_fixed(score, 2)

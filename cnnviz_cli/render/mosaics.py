@@ -86,7 +86,8 @@ def compose_mosaics(mosaics: Sequence[Mosaic], title: str, facts: Sequence[str],
     rows = [set_lines(head, width)]
     rows += [(_wide if wide else _narrow)(one, style, side, gap) for one in mosaics]
     shown = [(panel, maps.named) for one in mosaics for maps in one.maps for panel in maps.panels if panel is not None]
-    rows.append(shared_legend(shown, style, width))
+    if shown:
+        rows.append(shared_legend(shown, style, width))
     words = "Red: no more than chance, which is the cell's share of the mosaic. Such a map does not tell these classes"
     if any(is_chance(share, one) for one in mosaics for maps in one.maps for share in maps.shares):
         rows.append(set_lines(muted_lines(f"{words} apart.", SMALL, width), width))

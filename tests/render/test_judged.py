@@ -15,10 +15,21 @@ from render.laid import check_layout, dots, texts
 
 from cnnviz_cli.core.evaluation import Curve, Leaderboard
 from cnnviz_cli.core.figure_settings import parse_figure_size
+from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, SignedMap, SingleMap
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.axes import BLUE
-from cnnviz_cli.render.charts import AGAINST, TINT, UPSIDE_DOWN, Plot, areas_between, draw_plot, turns_over
+from cnnviz_cli.render.charts import (
+    AGAINST,
+    CONTROLS,
+    TINT,
+    UPSIDE_DOWN,
+    Plot,
+    areas_between,
+    describe_curves,
+    draw_plot,
+    turns_over,
+)
 from cnnviz_cli.render.charts import chart_axes as axes_for
 from cnnviz_cli.render.figures import Scene, encode_figure, fit_width
 from cnnviz_cli.render.judged import JudgedMap, Strip, compose_judged
@@ -70,6 +81,32 @@ def test_no_text_lies_over_another_and_nothing_is_cut_off(count: int, width: str
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_where_nothing_was_removed_the_map_and_its_numbers_are_shown(width: str) -> None:
+    one = replace(board(2, 2, images=1), agreement=None)
+    bare = [replace(maps(1, one)[0], strips=(), curves={}), maps(2, one)[1]]
+    scene = Scene(PHOTO, centre_crop(451, 300), PHOTO, Caption(""), Style(size=parse_figure_size(width)))
+    for shown, numbers in (
+        (bare, one),
+        (bare[:1], replace(one, charts=(), rows=one.rows[:1])),
+        (bare[:1], replace(one, rows=one.rows[:1])),
+    ):
+        block, _ = fit_width(partial(compose_judged, shown, numbers), scene)
+        check_layout(block)
+        assert sum(isinstance(item, Polygon) for _, _, item in block.leaves()) == len(shown) - 1
+
+
+@pytest.mark.parametrize("width", ["8.5cm", "auto"])
+@pytest.mark.parametrize("size", [(640, 120), (120, 640)])
+def test_a_sliver_of_an_image_is_laid_out(size: tuple[int, int], width: str) -> None:
+    one = replace(board(1, 2, images=1), agreement=None)
+    photo = Image.new("RGB", size, (90, 80, 70))
+    view = View(size, size, (0.0, 0.0, float(size[0]), float(size[1])))
+    scene = Scene(photo, view, photo, Caption("", source="x.png"), Style(size=parse_figure_size(width)))
+    block, _ = fit_width(partial(compose_judged, maps(1, one), one), scene)
+    check_layout(block)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_every_picture_is_there_with_its_share_and_its_score(width: str) -> None:
     block = sheet(2, width)
     colours = {item.image.getpixel((5, 5)) for _, _, item in block.leaves() if isinstance(item, Raster)}
@@ -107,6 +144,15 @@ def test_the_area_turns_red_where_the_order_is_upside_down() -> None:
     said = [item.text for _, _, item in texts(sheet(11, "auto"))]
     assert UPSIDE_DOWN in said
     assert UPSIDE_DOWN not in [item.text for _, _, item in texts(sheet(1, "auto"))]
+
+
+def test_what_found_no_room_is_told_by_where_it_lies() -> None:
+    shares = (0.0, 1.0)
+    plot = Plot("", "", [Curve(shares, (0.1, 0.2)), Curve(shares, (0.5, 0.1))])
+    words = {CONTROLS: "controls", 0: "first", 1: "second"}
+    assert describe_curves(plot, words) == ["upper curve: second", "lower curve: first", "grey: controls"]
+    assert describe_curves(plot, {0: "first"}) == ["lower curve: first"]
+    assert describe_curves(Plot("", "", [plot.curves[0]]), {0: "first"}) == ["the curve: first"]
 
 
 def test_areas_end_where_lines_cross() -> None:
