@@ -27,6 +27,7 @@ from cnnviz_cli.core.network import match_memory_format
 from cnnviz_cli.core.objectives import Forward, Objective
 from cnnviz_cli.core.value import value
 from cnnviz_cli.engine.answers import PassContext, answers
+from cnnviz_cli.engine.device import release_freed_memory
 from cnnviz_cli.engine.partial import UpTo, count_runs
 from cnnviz_cli.engine.passes import NoRectifierError, Pass, run_pass
 from cnnviz_cli.engine.plan import Plan
@@ -79,8 +80,12 @@ class _Climb:
         painting, steps = self.painting, self.need.course.steps
         scores: list[Tensor] = []
         asked = painting.numbers.new_zeros(1, 1, 1, 1)
+        height, width = self.need.canvas.size or tuple(self.evidence[Picture()].shape[-2:])
+        large = bool(self.need.views.tiles(height, width, self.seed, 0))
         for octave in range(painting.octaves):
             painting.enter(octave)
+            if large:
+                release_freed_memory()
             mover = self.need.course.rule.begin()
             asked = torch.zeros_like(asked[..., :1, :1])
             for step in range(steps):

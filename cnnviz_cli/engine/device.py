@@ -124,6 +124,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
 
 
+def release_freed_memory() -> None:
+    """Have glibc return what is free: pieces of a pass at one size, between which blocks of another size find no
+    room."""
+    with suppress(AttributeError, OSError, TypeError):  # another system, or another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all queued work."""
     if device.type == "cuda":

@@ -92,7 +92,8 @@ class DreamPresenter(SheetWriter):
             counterfactual=dream_fields(self._settings).minimize,
             dream=told.model_copy(update={"judged": judged}),
         )
-        arrays = {file_name(*stem, name): plain_array(values) for name, values in painted.panel.arrays().items()}
+        raw = painted.panel.arrays() if self._settings.save_arrays else {}  # four times the picture's bytes
+        arrays = {file_name(*stem, name): plain_array(values) for name, values in raw.items()}
         return WrittenPicture(output, image, written, arrays, after.predictions)
 
     def judge_again(self, output: Output) -> WrittenPicture | None:

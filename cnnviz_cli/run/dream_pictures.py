@@ -66,7 +66,7 @@ def picture_of(session: Session, image: Image.Image) -> Bytes:
 
 def as_photograph(picture: Bytes) -> Tensor:
     """(1, C, h, w) in [0, 1] of an (h, w, C) picture in 8 bits."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(np.array(picture, np.float32)).permute(2, 0, 1)[None].div_(255)
 
 
 def round_number(number: float) -> float:

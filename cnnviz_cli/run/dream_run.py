@@ -38,6 +38,7 @@ from cnnviz_cli.run.dream_files import (
     start_of,
 )
 from cnnviz_cli.run.dream_pictures import (
+    Bytes,
     as_image,
     as_photograph,
     black_input,
@@ -214,46 +215,47 @@ class DreamBackend(Backend):
         return outputs
 
     def _from_image(self, source: Source, folder: str) -> ImageRecord:
-        dreamer = self._dreamer
-        session = dreamer.session
-        decoded: DecodedImage | None = None
+        sha256: str | None = None
         try:
             decoded = self._read(source)
-            with self.timer.measure("read"):
-                start, window = load_start(session, source, decoded, self._masks, self._longest(decoded))
-            each = sum(task.ascent.steps for task in dreamer.tasks)
+            sha256 = decoded.sha256
+            each = sum(task.ascent.steps for task in self._dreamer.tasks)
             self.reporter.work([source.name], each * self._fields.number * self._fields.frames, "steps")
-            return self._paint_into(source, folder, decoded, start, window)
+            return self._paint_into(source, folder, decoded)
         except (ImageError, NetworkError) as error:
-            return failed_record(
-                source, error.what, sha256=decoded.sha256 if decoded else getattr(error, "sha256", None)
-            )
+            return failed_record(source, error.what, sha256=sha256 or getattr(error, "sha256", None))
 
-    def _paint_into(
-        self, source: Source, folder: str, decoded: DecodedImage, start: Start, window: Window
-    ) -> ImageRecord:
+    def _paint_into(self, source: Source, folder: str, decoded: DecodedImage) -> ImageRecord:
+        """What is large is let go as soon as may be, since all of it lies in memory several times."""
         fields, made, outputs, arrays = self._fields, [], [], {}
-        first: Painted | None = None
+        with self.timer.measure("read"):
+            start, window = load_start(self._dreamer.session, source, decoded, self._masks, self._longest(decoded))
+        before: Bytes | None = None
         for task in self._dreamer.tasks:
             for number in range(1, fields.number + 1):
                 frames: list[Image.Image] = []
+                if before is not None and start.photograph is None:
+                    start = replace(start, photograph=as_photograph(before))
                 point = start_of(start, number)
                 for frame in range(1, fields.frames + 1):
                     painted = self._paint(task, point)
-                    first = first or painted
+                    before = painted.start if before is None else before
                     shown = frame if fields.frames > 1 else None
                     one = self._write(folder, task, painted, number=number, frame=shown, of_image=True)
                     outputs.append(one.output)
                     arrays.update(one.arrays)
-                    frames.append(one.image)
+                    if fields.animate:
+                        frames.append(one.image)
                     if frame == 1:
                         made.append(one)
                     if frame < fields.frames:
+                        start = replace(start, photograph=None)
                         point = self._next_frame(point, painted, frame)
+                    del painted
                 if fields.animate:
                     outputs += self._presenter.write_animations(folder, task, frames, number)
-        assert first is not None
-        sheet = self._presenter.write_change(folder, source.name, first.start, made)
+        assert before is not None
+        sheet = self._presenter.write_change(folder, source.name, before, made)
         return ImageRecord(
             source=source.name,
             sha256=decoded.sha256,
