@@ -625,6 +625,7 @@ LEAK = "<!DOCTYPE a [<!ENTITY name SYSTEM 'file:///etc/passwd'>]>"
         (VOC.replace("dog", "&name;"), "this is no XML"),
         ("<a>" * 100_000, "32 deep"),
         (VOC.replace("<xmin>2</xmin>", ""), "object 1 has no xmin"),
+        (VOC.replace("<xmin>1</xmin>", ""), "object 2 has no xmin"),
         (VOC.replace("<xmin>2</xmin>", "<xmin>x</xmin>"), "the xmin of object 1, 'x', is no number of pixels"),
         (VOC.replace("<xmin>2</xmin>", "<xmin>nan</xmin>"), "is no number of pixels"),
         (VOC.replace("<xmin>2</xmin>", "<xmin>1e30</xmin>"), "is no number of pixels"),
