@@ -189,8 +189,9 @@ def agreement_of(panels: Sequence[Sequence[Panel]], size: tuple[int, int]) -> Ma
     ]
     if len(places) < 2:
         return None
+    cells = min(AGREEMENT_CELLS, *size)
     readings = [read_map(panels[number][at], size) for number, at in places]
-    orders = [None if one.undone else mid_ranks(cell_sums(one.order, AGREEMENT_CELLS, mean=True)) for one in readings]
+    orders = [None if one.undone else mid_ranks(cell_sums(one.order, cells, mean=True)) for one in readings]
     rows = [[None if one is None or other is None else pearson(one, other) for other in orders] for one in orders]
     known = tuple(tuple(None if one is None or np.isnan(one) else one for one in row) for row in rows)
     return MapAgreement(tuple(places), known)

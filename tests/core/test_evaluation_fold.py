@@ -1,0 +1,198 @@
+"""All images' judgements, added up: against slow sums over whole tables, in any order, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from statistics import mean, median, stdev
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnviz_cli.core import evaluation_fold
+from cnnviz_cli.core.evaluation_board import leaderboard_of
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, six_digits
+from cnnviz_cli.core.evaluation_records import ColumnRecord, EvaluationHead, MeasureRecord, MethodRecord
+from cnnviz_cli.core.rank_statistics import agreement_of_ranks, images_to_tell
+
+METHODS = ("first", "second", "third")
+CONTROLS = ("noise", "middle")
+
+
+def head(better: str = "high") -> EvaluationHead:
+    return EvaluationHead(
+        measures=[MeasureRecord(name="m", title="Mm", paper="", options={})],
+        columns=[
+            ColumnRecord(name="m.gain", measure="m", title="gain", better=better, chance=0.0, ranked=True),
+            ColumnRecord(name="m.most", measure="m", title="most", better="low", chance=None, ranked=False),
+        ],
+        methods=[MethodRecord(family="f", method=name, title=name.title(), passes=2) for name in METHODS],
+        order_by="m.gain",
+    )
+
+
+def record(name: str, gains: dict[str, float | None], controls: dict[str, float], **more: Any) -> dict[str, Any]:
+    outputs = [
+        {
+            "family": "f",
+            "method": method,
+            "layer": None,
+            "target": {"label": "a"},
+            "path": f"{name}/{method}.png",
+            **({"measures": {}, "undone": {"m": "flat"}} if gain is None else {"measures": {"m.gain": gain}}),
+        }
+        for method, gain in gains.items()
+    ]
+    beside = [{"name": one, "target": "a", "measures": {"m.gain": number}} for one, number in controls.items()]
+    return {"source": name, "status": "ok", "outputs": outputs, "controls": beside, **more}
+
+
+def table(images: int, seed: int = 0) -> list[dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(images):
+        gains = {one: six_digits(random.normal(0.3 * at, 0.2)) for at, one in enumerate(METHODS)}
+        if number % 4 == 1:
+            gains[METHODS[number % 3]] = None
+        found.append(record(f"{number}.png", gains, {one: six_digits(random.normal(0, 0.1)) for one in CONTROLS}))
+    return found
+
+
+def tallied(records: list[dict[str, Any]], better: str = "high") -> Any:
+    tally = EvaluationTally(head(better))
+    for one in records:
+        tally.add(one)
+    return tally.evaluation
+
+
+def numbers(records: list[dict[str, Any]], method: str) -> list[float | None]:
+    return [
+        output["measures"].get("m.gain") for one in records for output in one["outputs"] if output["method"] == method
+    ]
+
+
+@pytest.mark.parametrize("images", [1, 2, 5, 23])
+def test_the_means_errors_and_medians_are_those_of_whole_tables(images: int) -> None:
+    records = table(images)
+    found = {row.method: row.measures["m.gain"] for row in tallied(records).methods if row.measures}
+    for method in METHODS:
+        known = [one for one in numbers(records, method) if one is not None]
+        if not known:
+            assert method not in found
+            continue
+        cell = found[method]
+        assert (cell.count, cell.mean) == (len(known), pytest.approx(mean(known), rel=1e-5))
+        assert cell.median == pytest.approx(median(known), rel=1e-5)
+        if len(known) == 1:
+            assert cell.error is None
+        else:
+            assert cell.error == pytest.approx(stdev(known) / len(known) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("images", [2, 5, 23, 60])
+def test_alpha_from_sums_is_alpha_of_the_whole_table(images: int) -> None:
+    records = table(images)
+    columns = [[np.nan if one is None else one for one in numbers(records, method)] for method in METHODS]
+    expected = agreement_of_ranks(np.array(columns).T)
+    assert tallied(records).columns[0].alpha == pytest.approx(expected, abs=1e-6)
+
+
+def test_alpha_of_ties_and_of_perfect_agreement() -> None:
+    same = [record(f"{at}.png", {"first": 0.1, "second": 0.2, "third": 0.3}, {}) for at in range(4)]
+    assert tallied(same).columns[0].alpha == 1
+    tied = [record(f"{at}.png", dict.fromkeys(METHODS, 0.5), {}) for at in range(4)]
+    assert tallied(tied).columns[0].alpha is None
+    assert tallied(same[:1]).columns[0].alpha is None
+
+
+def test_how_many_images_tell_the_first_two_apart() -> None:
+    records = table(23)
+    found = tallied(records)
+    first, second = (numbers(records, row.method) for row in found.methods[:2])
+    sides = [[np.nan if one is None else one for one in side] for side in (first, second)]
+    assert found.tell_apart == images_to_tell(*sides)
+
+
+@pytest.mark.parametrize("better", ["high", "low"])
+def test_rows_come_best_first_and_are_held_against_the_controls(better: str) -> None:
+    found = tallied(table(23), better)
+    means = [row.measures["m.gain"].mean for row in found.methods]
+    assert means == sorted(means, reverse=better == "high")
+    low, high = found.columns[0].controls
+    for row in found.methods:
+        cell = row.measures["m.gain"]
+        beats = cell.mean - cell.error > high if better == "high" else cell.mean + cell.error < low
+        assert cell.beats_controls is beats
+    assert {row.method: row.measures["m.gain"].beats_controls for row in found.controls} == dict.fromkeys(CONTROLS)
+
+
+def test_what_was_never_judged_says_why_and_comes_last() -> None:
+    records = [record(f"{at}.png", {"first": None, "second": 0.1, "third": 0.2}, {}) for at in range(3)]
+    found = tallied(records)
+    assert [row.method for row in found.methods] == ["third", "second", "first"]
+    assert (found.methods[-1].measures, found.methods[-1].undone) == ({}, {"m": "flat"})
+
+
+def test_failed_and_unjudged_images_count_for_nothing() -> None:
+    failed = {"source": "x.png", "status": "failed", "outputs": []}
+    plain = record("y.png", {}, {})
+    records = table(5)
+    assert tallied([failed, *records, plain]) == tallied(records)
+    assert tallied([failed]).images == 0
+
+
+def test_several_targets_are_cases_of_their_own() -> None:
+    one = record("0.png", {"first": 0.1, "second": 0.2}, {"noise": 0.0})
+    two = record("0.png", {"first": 0.3, "second": 0.5}, {"noise": 0.1})
+    both = {**one, "outputs": one["outputs"] + two["outputs"], "controls": one["controls"] + two["controls"]}
+    found = tallied([both])
+    assert (found.images, found.cases) == (1, 2)
+    assert {row.method: row.measures["m.gain"].mean for row in found.methods} == {"first": 0.2, "second": 0.35}
+
+
+def test_agreement_is_the_mean_over_images_and_symmetric() -> None:
+    def alike(name: str, number: float | None) -> dict[str, Any]:
+        rows = [[1.0, number], [number, 1.0]]
+        maps = [f"{name}/first.png", f"{name}/second.png"]
+        return record(name, {"first": 0.1, "second": 0.2}, {}, agreement={"maps": maps, "rows": rows})
+
+    found = tallied([alike("0.png", 0.5), alike("1.png", None), alike("2.png", 0.1)]).agreement
+    assert found.names == ["Second", "First"]
+    assert found.rows == [[1.0, 0.3], [0.3, 1.0]]
+    assert tallied([alike("0.png", None)]).agreement.rows == [[1.0, None], [None, 1.0]]
+
+
+def test_memory_is_bounded_and_the_median_then_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_fold, "MOST_KEPT", 10)
+    tally = EvaluationTally(head())
+    sizes = []
+    for one in table(60):
+        tally.add(one)
+        sizes.append(sum(len(cell.kept) for row in tally._rows.values() for cell in row.cells.values()))
+    assert max(sizes) <= 3 * 11
+    assert all(later >= sooner for sooner, later in pairwise(sizes))
+    assert all(row.measures["m.gain"].median is None for row in tally.evaluation.methods)
+
+
+def test_every_number_has_six_digits_and_is_finite() -> None:
+    text = json.dumps(tallied(table(23)).model_dump(mode="json"), allow_nan=False)
+
+    def walk(found: Any) -> None:
+        if isinstance(found, float):
+            assert found == six_digits(found)
+        for one in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+            walk(one)
+
+    walk(json.loads(text))
+    assert "-0.0," not in text
+
+
+def test_the_board_shows_what_ranks_and_names_layers_where_they_differ() -> None:
+    records = [record(f"{at}.png", {"first": 0.1 * at, "second": 0.2}, {"noise": 0.0}) for at in range(3)]
+    for one in records:
+        one["outputs"].append({**one["outputs"][0], "layer": "deep"})
+    board = leaderboard_of(tallied(records), ["net"])
+    assert [one.name for one in board.columns] == ["m.gain"]
+    assert [one.title for one in board.columns] == ["m gain"]
+    assert [(row.title, row.layer) for row in board.rows] == [("Second", ""), ("First", ""), ("First", "deep")]

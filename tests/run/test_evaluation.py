@@ -1,0 +1,257 @@
+"""Runs in which every map is judged: the same bytes however they came about, and what is said of what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run.resuming import BROKEN, Listener, files_of, photographs
+
+from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.merge_shards import merge_shards
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.run import Outcome, execute
+from cnnviz_cli.run.dry_run import describe_run
+from cnnviz_cli.run.lifecycle import conclude_if_done, write_evaluated
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
+METHODS = {"gradcam": ["gradcam", "eigencam"], "saliency": ["gradient"]}
+QUICK = {("evaluate", "subsets"): "8", ("evaluate", "subset_cells"): "3", ("evaluate", "steps"): "4"}
+
+
+def settings_of(out: Path, command: str = "evaluate", **settings: Any) -> Any:
+    flags: dict[Any, Any] = {
+        ("output",): str(out),
+        ("batch_size",): "3",
+        ("device",): "cpu",
+        ("workers",): "0",
+    }
+    if command == "evaluate":
+        flags |= {("evaluate", "measure"): ["removal", "subsets", "sparseness"], **QUICK}
+        flags |= {(family, "method"): METHODS.get(family, []) for family in FAMILIES}
+    for name, given in settings.items():
+        flags[tuple(name.split("__"))] = given
+    return load_settings(command, flags, None, {})
+
+
+def run(
+    out: Path,
+    sources: Sequence[Source],
+    heard: Listener | None = None,
+    *,
+    shard: Shard = SINGLE_SHARD,
+    command: str = "evaluate",
+    force: bool = False,
+    **settings: Any,
+) -> Outcome:
+    made = settings_of(out, command, **settings)
+    return execute(command, made, sources, heard or Listener(), shard=shard, force=force)
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_map_is_judged_and_all_is_written(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    assert run(out, sources).status == "partial"  # one of the pictures is broken
+    found = manifest(out)
+    evaluation = found["evaluation"]
+    assert (evaluation["images"], evaluation["cases"], evaluation["order_by"]) == (6, 6, "removal.gain")
+    assert {row["method"] for row in evaluation["methods"]} == {"gradcam", "eigencam", "gradient"}
+    assert {row["method"] for row in evaluation["controls"]} == {"random pixels", "random 7 x 7", "edges", "centre"}
+    for image in found["images"]:
+        if image["source"] == BROKEN:
+            assert "controls" not in image
+            continue
+        for output in image["outputs"]:
+            assert ("measures" in output) == (output["method"] is not None)
+        assert len(image["controls"]) == 4
+        assert len(image["agreement"]["maps"]) == len(image["agreement"]["rows"])
+    assert [sheet["path"] for sheet in found["sheets"]] == ["evaluation.png"]
+    assert [table["path"] for table in found["tables"]] == ["evaluation.csv"]
+    assert verify(out) == []
+
+
+def test_the_table_has_a_line_for_each_number(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+    with (out / "evaluation.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = manifest(out)
+    expected = {
+        (image["source"], output["method"], name): number
+        for image in found["images"]
+        for output in [
+            *(one for one in image["outputs"] if one["method"]),
+            *({**one, "method": one["name"]} for one in image.get("controls") or ()),
+        ]
+        for name, number in output["measures"].items()
+    }
+    assert {(row["source"], row["method"], row["measure"]): float(row["value"]) for row in rows} == expected
+    assert len(rows) == len(expected)
+    assert {row["family"] for row in rows} == {"gradcam", "saliency", "control"}
+
+
+def test_a_changed_table_is_found(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+    table = out / "evaluation.csv"
+    table.write_bytes(table.read_bytes().replace(b"gradcam", b"bestcam"))
+    assert [(one.kind, one.path) for one in verify(out)] == [("changed", "evaluation.csv")]
+
+
+def test_shards_merged_are_the_bytes_of_one_run(tmp_path: Path, sources: list[Source]) -> None:
+    one, several = tmp_path / "one", tmp_path / "several"
+    run(one, sources)
+    for index in (1, 0):
+        run(several, sources, shard=Shard(index, 2))
+        assert not (several / "evaluation.png").exists()
+    assert merge_shards(several, evaluated=write_evaluated).missing == 0
+    whole = files_of(one)
+    merged = {path: data for path, data in files_of(several).items() if path in whole}
+    assert merged == whole
+    assert verify(several) == []
+
+
+def test_a_run_that_goes_on_has_the_bytes_of_one_that_did_not_stop(tmp_path: Path, sources: list[Source]) -> None:
+    one, resumed = tmp_path / "one", tmp_path / "resumed"
+    run(one, sources)
+
+    def stop(count: int) -> None:
+        if count == 4:
+            raise KeyboardInterrupt
+
+    assert run(resumed, sources, Listener(stop)).status == "interrupted"
+    assert not (resumed / "evaluation.png").exists()
+    assert 0 < manifest(resumed)["evaluation"]["images"] < 6
+    run(resumed, sources)
+    assert files_of(resumed) == files_of(one)
+
+
+def test_a_run_with_nothing_to_do_writes_the_same_again(tmp_path: Path) -> None:
+    sources = [one for one in photographs(tmp_path / "in") if one.name != BROKEN]
+    out = tmp_path / "out"
+    run(out, sources)
+    before = files_of(out)
+    (out / "evaluation.png").unlink()
+    made = settings_of(out)
+    assert conclude_if_done("evaluate", made, sources, Listener()) is None or files_of(out) == before
+    run(out, sources)
+    assert files_of(out) == before
+
+
+def test_replicas_give_the_bytes_of_one_pipeline(tmp_path: Path) -> None:
+    sources = photographs(tmp_path / "in", 9)
+    run(tmp_path / "one", sources, replicas="1")
+    run(tmp_path / "two", sources, replicas="2")
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_an_evaluation_does_not_depend_on_the_order_of_the_images(tmp_path: Path, sources: list[Source]) -> None:
+    found = []
+    for order in (1, -1):
+        run(tmp_path / str(order), sources[::order])
+        one = manifest(tmp_path / str(order))
+        found.append((one["evaluation"], {image["source"]: image for image in one["images"]}))
+    assert found[0][1].keys() == found[1][1].keys()
+    rows = [{row["method"]: row["measures"] for row in one["methods"]} for one, _ in found]
+    for method, measures in rows[0].items():
+        for name, cell in measures.items():
+            assert rows[1][method][name]["mean"] == pytest.approx(cell["mean"], abs=2e-6)
+
+
+def test_a_usual_run_has_its_numbers_in_the_manifest_alone(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(
+        out,
+        sources,
+        command="gradcam",
+        gradcam__method=["gradcam", "layercam"],
+        evaluate__measure=["subsets"],
+        evaluate__subsets="8",
+    )
+    found = manifest(out)
+    assert found["evaluation"]["order_by"] == "subsets"
+    assert found["run"]["config"]["evaluate"]["subsets"] == 8
+    assert "steps" not in found["run"]["config"]["evaluate"]
+    assert "sheets" not in found
+    assert not (out / "evaluation.csv").exists()
+    assert "agreement" not in found["images"][0]
+
+
+def test_without_measures_nothing_is_new_in_a_manifest(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources, command="gradcam")
+    found = manifest(out)
+    assert not {"evaluation", "tables"} & found.keys()
+    assert "evaluate" not in found["run"]["config"]
+    assert not {"controls", "agreement", "annotation_sha256"} & found["images"][0].keys()
+    assert not {"measures", "undone", "curves"} & found["images"][0]["outputs"][0].keys()
+
+
+def test_other_options_of_a_measure_are_another_question(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+    heard = Listener()
+    with pytest.raises(UsageError, match="other settings"):
+        run(out, sources, heard, evaluate__subsets="9")
+
+
+def test_without_controls_nothing_is_held_against_them(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources, evaluate__controls=False)
+    evaluation = manifest(out)["evaluation"]
+    assert evaluation["controls"] == []
+    assert all("beats_controls" not in cell for row in evaluation["methods"] for cell in row["measures"].values())
+
+
+def test_a_method_without_a_map_is_left_out_or_refused_by_name(tmp_path: Path, sources: list[Source]) -> None:
+    heard = Listener()
+    run(tmp_path / "all", sources, heard, deconv__method=["all"], features__method=["all"])
+    left = manifest(tmp_path / "all")["evaluation"]["left_out"]
+    assert left
+    assert all(f"{one['name']} is left out: {one['why']}" in heard.warned for one in left)
+    with pytest.raises(UsageError, match="deconvnet cannot be judged: it shows projections"):
+        run(tmp_path / "named", sources, deconv__method=["deconvnet"])
+
+
+def test_a_budget_leaves_out_by_name_or_says_what_it_would_take(tmp_path: Path, sources: list[Source]) -> None:
+    plan = describe_run("evaluate", settings_of(tmp_path / "x"), sources, Listener())
+    assert any(line.startswith("  subsets: ") for line in plan.plan_lines)
+    assert any(line.startswith("  gradcam: ") for line in plan.plan_lines)
+    heard = Listener()
+    run(tmp_path / "out", sources, heard, evaluate__budget="50")
+    left = manifest(tmp_path / "out")["evaluation"]["left_out"]
+    assert left
+    assert all("50" in one["why"] for one in left)
+    with pytest.raises(UsageError, match="leaves nothing") as caught:
+        run(tmp_path / "none", sources, evaluate__budget="2")
+    assert caught.value.where == "--budget"
+
+
+def test_a_table_of_others_is_not_overwritten(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "evaluation.csv").write_text("mine\n", encoding="utf-8")
+    with pytest.raises(OutputError):
+        run(out, sources)
+    assert (out / "evaluation.csv").read_text(encoding="utf-8") == "mine\n"
+
+
+def test_two_targets_are_judged_each(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources, target=["top2"])
+    found = manifest(out)
+    assert (found["evaluation"]["images"], found["evaluation"]["cases"]) == (6, 12)
+    assert len(found["images"][0]["controls"]) == 8
