@@ -54,7 +54,7 @@ def cells(options: Options, scope: Scope) -> Trial:
         reading: Reading,
         again: Mapping[Again, Reading | str],  # noqa: ARG001
     ) -> Verdict:
-        lost = (evidence[whole][image, 0] - evidence[hidden][image]).double().cpu().numpy()
+        lost = (evidence[whole][image, 0] - evidence[hidden][image]).cpu().double().numpy()
         found = spearman(lost, cell_sums(reading.signed, side))
         return Verdict.of({"": found}, why="no cell changes the score, or the map is the same over all of them")
 

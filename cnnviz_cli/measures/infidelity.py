@@ -58,7 +58,7 @@ def infidelity(options: Options, scope: Scope) -> Trial:
         again: Mapping[Again, Reading | str],  # noqa: ARG001
     ) -> Verdict:
         seed, shape = int(evidence[Seeds()][image]), (len(spread), *reading.signed.shape)
-        lost = (evidence[whole][image, 0] - evidence[changed][image]).double().cpu().numpy()
+        lost = (evidence[whole][image, 0] - evidence[changed][image]).cpu().double().numpy()
         moved = lost * 0
         for number in range(len(lost)):
             change = jolted.jolt(seed, number, shape).double().numpy()

@@ -68,7 +68,7 @@ def subsets(options: Options, scope: Scope) -> Trial:
         reading: Reading,
         again: Mapping[Again, Reading | str],  # noqa: ARG001
     ) -> Verdict:
-        scores = evidence[hidden][image].double().cpu().numpy()
+        scores = evidence[hidden][image].cpu().double().numpy()
         intact = float(evidence[whole][image, 0])
         masks = variants.hidden(int(evidence[Seeds()][image]), 0, variants.count)
         sums = masks @ cell_sums(reading.signed, side).reshape(-1)

@@ -14,7 +14,7 @@ import cnnviz_cli.measures  # noqa: F401
 from cnnviz_cli.api.arguments import build_settings
 from cnnviz_cli.api.explain import open_session
 from cnnviz_cli.core.judgements import JudgedImage
-from cnnviz_cli.core.measures import Measure, find_measure
+from cnnviz_cli.core.measures import Marked, Measure, find_measure
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judge import Batch, Judge, MeasureRequest
@@ -58,7 +58,8 @@ def judge_batch(
 ) -> list[JudgedImage]:
     """What measures say of methods' maps of a batch; `how` are options of the measures, `options` those of the rest."""
     with explaining(net, batch, methods, **options) as explainer:
-        judge = Judge(explainer, requests(measures, **(how or {})), controls=controls, images=len(batch))
+        asked = requests(measures, **(how or {}))
+        judge = Judge(explainer, asked, controls=controls, images=len(batch), regions=True)
         return judge.judge_batch(explained(explainer, batch, digests), QUIET)
 
 
@@ -66,7 +67,19 @@ def explained(explainer: Explainer, batch: Tensor, digests: Sequence[str] = ()) 
     """A batch with the panels of an explainer's methods."""
     names = list(digests) or [str(number) for number in range(len(batch))]
     observation, panels = explainer.explain_batch(batch, names, QUIET)
-    return Batch(batch, names, observation, panels)
+    ranks = range(len(explainer.session.targets.ranks))
+    return Batch(
+        batch, names, observation, panels, given={Marked.for_target(rank).name: marks(batch, names) for rank in ranks}
+    )
+
+
+def marks(batch: Tensor, digests: Sequence[str]) -> Tensor:
+    """(B, H, W) a box in each image, another for each digest, as if people had marked it."""
+    marked = torch.zeros(len(batch), *batch.shape[2:], dtype=torch.bool)
+    for image, digest in enumerate(digests):
+        top = sum(digest.encode()) % 7
+        marked[image, top : top + 6, 2 : top + 9] = True
+    return marked
 
 
 def with_map(batch: Batch, values: Tensor, task: int = 0) -> Batch:

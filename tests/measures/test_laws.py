@@ -17,8 +17,8 @@ from cnnviz_cli.core.measures import Measure, measures
 from cnnviz_cli.run.judge import Batch, Judge, JudgedImage, Judgement
 
 MEASURES = {one.name: one for one in measures()}
-ALONE = [name for name, one in MEASURES.items()]
-"""Those that judge without what people have said of the images."""
+ALONE = [name for name, one in MEASURES.items() if one.group not in ("class-wise", "sanity", "robust")]
+"""Those that run no method again."""
 
 QUICK: dict[str, Any] = {"subsets": 20, "steps": 4, "rise_steps": 4}
 each_measure = pytest.mark.parametrize("name", ALONE)
@@ -108,7 +108,7 @@ def judge_maps(name: str, maps: list[Tensor], net: nn.Module | None = None) -> I
     """What a measure says of the same images with other maps in the place of a method's."""
     batch = photographs(2)
     with explaining(net or sharp(), batch, "gradcam") as explainer:
-        judge = Judge(explainer, requests(name, **QUICK), controls=False)
+        judge = Judge(explainer, requests(name, **QUICK), controls=False, regions=True)
         found: Batch = explained(explainer, batch)
         for values in maps:
             yield of_map(judge.judge_batch(with_map(found, values), QUIET))
@@ -182,7 +182,6 @@ def test_every_objective_is_judged(name: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 def test_a_measure_says_what_it_is(measure: Measure) -> None:
     assert measure.title
-    assert measure.summary.endswith((".", "merit. A single dot at random is as sparse as can be."))
+    assert measure.summary.endswith(".")
     assert all(column.title for column in measure.columns)
-    assert not any(column.ranked for column in measure.columns[1:])
     assert "https://" in measure.paper

@@ -64,7 +64,7 @@ class RemovalCurves:
 
 
 def _numbers(scores: Tensor) -> list[float]:
-    found: list[float] = scores.double().tolist()
+    found: list[float] = scores.cpu().double().tolist()
     return found
 
 
