@@ -36,7 +36,7 @@ def test_the_command_paints_the_same_picture(tmp_path: Path) -> None:
 def test_a_picture_has_its_numbers() -> None:
     (one,) = cnnviz_cli.dream(nets.classifier(), target=1, **HOW)
     assert one.values.shape == (32, 32, 3)
-    assert one.scores.shape == (3,)
+    assert one.scores.shape == (15,)  # three steps at each of five sizes
     assert np.array_equal(to_bytes(one.values.transpose(2, 0, 1)), np.array(one.picture))
     assert (one.subject, one.method, one.source) == ("1", "pyramid", "")
     assert one.rank == 1 + [prediction.index for prediction in one.predictions].index(1)
