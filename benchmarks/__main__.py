@@ -1,7 +1,7 @@
 """`python -m benchmarks [PART...] [--rounds N] [--json FILE]`: print the table, write it as JSON.
 
-``python -m benchmarks gpu`` and ``python -m benchmarks dream-quality`` are scripts of their own, see `benchmarks.gpu`
-and `benchmarks.dream_quality`.
+``gpu``, ``dream-quality`` and ``dream-peers`` are scripts of their own, see `benchmarks.gpu`,
+`benchmarks.dream_quality` and `benchmarks.dream_peers`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks import (
     compute,
     drawing,
     dream,
+    dream_peers,
     dream_quality,
     end_to_end,
     gpu,
@@ -40,6 +41,9 @@ def main() -> None:
         return
     if sys.argv[1:2] == ["dream-quality"]:
         dream_quality.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["dream-peers"]:
+        dream_peers.main()
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(

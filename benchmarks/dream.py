@@ -19,7 +19,7 @@ from benchmarks.measure import Line, line
 from cnnviz_cli.cli.reporters import QuietReporter
 from cnnviz_cli.core.method import Recipe, find_method
 from cnnviz_cli.core.unit_objectives import Energy
-from cnnviz_cli.engine.device import move_to_device
+from cnnviz_cli.engine.device import keep_freed_memory, move_to_device
 from cnnviz_cli.engine.observe import observe
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.methods.common.canvases import octave_sizes
@@ -28,25 +28,29 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.session import method_context
 
 LAYER, STAGES = "stages.4", 5
-STEPS = 10
+STEPS, FOURIER_STEPS = 20, 160
+"""The methods' own."""
+
 PHOTOGRAPH, OCTAVES, RATIO = (255, 384), 4, 1.4
 TARGET = 282
 
 
-def _loaded() -> LoadedModel:
+def loaded() -> LoadedModel:
     model = load_model("efficientnet_lite0", reporter=QuietReporter())
     return replace(model, net=move_to_device(model.net, torch.device("cpu")))
 
 
-def _dream(model: LoadedModel, method: str, given: Mapping[str, Tensor], **options: object) -> Callable[[], object]:
-    """Paint one picture and tell of it, as a run does."""
+def dreamer(
+    model: LoadedModel, method: str, given: Mapping[str, Tensor], *, pictures: int = 1, **options: object
+) -> Callable[[], object]:
+    """Paint pictures in one batch and tell of them, as a run does."""
     context = method_context(model.net, model.layers, model.preprocessing.input_spec)
     of_layer = Energy(LAYER) if "photograph" in given else None
     found = find_method(method, "dream")
     recipe: Recipe = found.build(found.options(**options), replace(context, subject=of_layer))
-    plan, chosen = Plan.of(recipe.needs), torch.tensor([[TARGET]])
-    like = torch.zeros(1, 3, *model.preprocessing.input_spec.size).contiguous(memory_format=torch.channels_last)
-    everything = {"seeds": torch.tensor([0]), **given}
+    plan, chosen = Plan.of(recipe.needs), torch.tensor([[TARGET]] * pictures)
+    like = torch.zeros(pictures, 3, *model.preprocessing.input_spec.size).contiguous(memory_format=torch.channels_last)
+    everything = {"seeds": torch.arange(pictures), **given}
     return lambda: recipe.explain(observe(model.net, like, plan, lambda _scores: chosen, given=everything).evidence)
 
 
@@ -77,7 +81,7 @@ def _there_and_back(answer: Callable[[Tensor], Tensor], sizes: list[tuple[int, i
     return work
 
 
-def _processor_seconds(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def processor_seconds(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Medians, in turns; one round more comes first, which does not count."""
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):
@@ -90,8 +94,9 @@ def _processor_seconds(contestants: Mapping[str, Callable[[], object]], rounds: 
 
 
 def speed(rounds: int) -> list[Line]:
-    """Of one thread; the engine pays for no picture it does not paint, so that short courses tell of long ones."""
+    """Of one thread, at the methods' own numbers of steps; glibc keeps freed memory for all of them, as in a run."""
     threads = torch.get_num_threads()
+    keep_freed_memory()
     torch.set_num_threads(1)
     try:
         return _speed(rounds)
@@ -100,7 +105,7 @@ def speed(rounds: int) -> list[Line]:
 
 
 def _speed(rounds: int) -> list[Line]:
-    model = _loaded()
+    model = loaded()
     whole, part = (
         fuse(deepcopy(net)).requires_grad_(False).to(memory_format=torch.channels_last)
         for net in (model.net, _UpToLayer(model.net).eval())
@@ -109,12 +114,14 @@ def _speed(rounds: int) -> list[Line]:
     photograph = {"photograph": torch.rand(1, 3, *PHOTOGRAPH)}
     octaves = {"octaves": OCTAVES, "octave_scale": RATIO, "steps": STEPS}
     contestants = {
-        f"fourier, {STEPS} steps": _dream(model, "fourier", {}, steps=STEPS),
-        f"{STEPS} forwards and backwards": _there_and_back(lambda x: whole(x)[0, TARGET], [(224, 224)], STEPS),
-        "octaves": _dream(model, "octaves", photograph, **octaves),
+        f"fourier, {FOURIER_STEPS} steps": dreamer(model, "fourier", {}, steps=FOURIER_STEPS),
+        f"{FOURIER_STEPS} forwards and backwards": _there_and_back(
+            lambda x: whole(x)[0, TARGET], [(224, 224)], FOURIER_STEPS
+        ),
+        "octaves": dreamer(model, "octaves", photograph, **octaves),
         f"forwards and backwards to {LAYER}": _there_and_back(part, sizes, STEPS),
     }
-    times = _processor_seconds(contestants, rounds)
+    times = processor_seconds(contestants, rounds)
     first, second, third, fourth = contestants
     height, width = PHOTOGRAPH
     return [
@@ -125,13 +132,13 @@ def _speed(rounds: int) -> list[Line]:
 
 _PEAK = """
 import resource, sys, torch
-from benchmarks.dream import _dream, _loaded
+from benchmarks.dream import dreamer, loaded
 height, width = map(int, sys.argv[1:])
 torch.set_num_threads(1)
-model = _loaded()
-_dream(model, "octaves", {"photograph": torch.rand(1, 3, 96, 96)}, steps=1)()
+model = loaded()
+dreamer(model, "octaves", {"photograph": torch.rand(1, 3, 96, 96)}, steps=1)()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-_dream(model, "octaves", {"photograph": torch.rand(1, 3, height, width)}, steps=1)()
+dreamer(model, "octaves", {"photograph": torch.rand(1, 3, height, width)}, steps=1)()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
 """
 
@@ -151,4 +158,4 @@ def memory() -> Line:
 
 def everything(rounds: int) -> list[Line]:
     """All of it."""
-    return [*speed(rounds), memory()]
+    return [*speed(min(rounds, 5)), memory()]

@@ -5,7 +5,7 @@ and shown as they are written to EfficientNet-Lite1 and -Lite2. These are of the
 are upper bounds. Then eight channels of each of three layers, of which the score in the written picture is compared.
 
 Each row is written to FILE (build/dream-quality.jsonl by default) when it is known; what stands there is not painted
-again. It takes 25 minutes of one core.
+again. It takes 30 minutes of one core.
 """
 
 from __future__ import annotations
@@ -49,28 +49,40 @@ CLASSES = (
 cellular telephone, fire engine, hourglass, parachute, pickup, school bus, vase, strawberry, teapot, zebra."""
 
 SEEDS = 2
+CONTESTANTS = ("lucid", "lucid-128", "fourier", "pyramid")
+"""Lucid's settings at the network's size, and at lucid's own."""
+
 CHANNELS = {"stages.3": 80, "stages.4": 112, "stages.5": 192}
 EACH = 8
 
 STEPS = 160
-SHARE = 12 / 224
-"""Lucid's shifts of its picture: 8 and 4 of 224 pixels."""
+LUCID_SHIFT = 12
+"""Pixels: 8 before scaling and 4 behind."""
 
 Row = dict[str, Any]
 
 
-def lucid_recipe(context: MethodContext) -> Recipe:
-    """`render_vis` of lucid 6dcc927: its coefficients, colours, views and optimiser; views in one resampling."""
+OWN_SIDE = 128
+"""Of lucid's picture, if nothing is said. lucent enlarges it to the network's 224."""
+
+
+def lucid_recipe(context: MethodContext, side: int | None = None) -> Recipe:
+    """`render_vis` of lucid 6dcc927: its coefficients, colours, views and optimiser; views in one resampling.
+
+    Args:
+        side: of the picture, which is enlarged to the network's size; that size if not given.
+    """
     size = context.input_spec.size
-    canvas = Fourier(size, decay=1.0, contrast=0.0, deviation=0.01, colours=LUCID)
-    views = Turned(size, SHARE, 0.9, 1.1, 10.0, mirrored=False)
+    canvas_size = (side, side) if side else size
+    canvas = Fourier(canvas_size, decay=1.0, contrast=0.0, deviation=0.01, colours=LUCID)
+    views = Turned(size, LUCID_SHIFT / canvas_size[0], 0.9, 1.1, 10.0, mirrored=False)
     return dream_recipe(NoiseOptions(), context, canvas, views, Adam(0.05), steps=STEPS)
 
 
 def recipe_of(name: str, context: MethodContext) -> Recipe:
     """Of lucid, or of a method at its defaults."""
-    if name == "lucid":
-        return lucid_recipe(context)
+    if name.startswith("lucid"):
+        return lucid_recipe(context, OWN_SIDE if name == "lucid-128" else None)
     method = find_method(name, "dream")
     return method.build(method.options(), context)
 
@@ -206,7 +218,7 @@ def main(arguments: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     known, networks = _rows(path), Judged()
-    recipes = {name: recipe_of(name, networks.context) for name in ("lucid", "fourier", "pyramid")}
+    recipes = {name: recipe_of(name, networks.context) for name in CONTESTANTS}
     with path.open("a", encoding="utf-8") as file:
         for rows in (
             class_rows(networks, recipes, CLASSES, known),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import parity
 import pytest
 import torch
 from parity_measure import Difference, Row, compare
-from parity_wrong import Fault, faults
+from parity_wrong import DREAMS, Fault, faults
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import methods
@@ -100,6 +101,17 @@ def test_two_maps_are_told_apart() -> None:
     assert compare(torch.tensor([[2.0, 1], [3, -4]]), theirs).rank == pytest.approx(0.2)
     assert compare((-theirs).relu(), theirs, signless=True) == Difference(0, pytest.approx(0, abs=1e-12), True, 1)
     assert compare(theirs.relu(), theirs, signless=True).opposite == 0
+
+
+@pytest.mark.parametrize("fault", faults(DREAMS), ids=lambda fault: fault.name)
+def test_each_script_about_a_library_that_dreams_is_on_its_page(fault: Fault) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "dream.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if f"`{fault.name}.py` |" in line)
+    assert row.startswith(f"| {fault.peer} | {fault.title} | ")
+    assert "cnnviz" not in fault.code
+    peer = fault.peer.lower()
+    if find_spec(peer) is not None and (fault.name == "lucent_kornia") == (find_spec("kornia_rs") is not None):
+        assert row.endswith(f" | {'; '.join(fault.output().splitlines())} |")
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)

@@ -13,6 +13,8 @@ from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 FOLDER = Path(__file__).parent / "faults"
+DREAMS = Path(__file__).parent / "dream_faults"
+"""Of libraries that dream, which are in no extra; docs/dream.md lists them and says how they are run."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Fault:
         return printed.getvalue().strip()
 
 
-def faults() -> list[Fault]:
+def faults(folder: Path = FOLDER) -> list[Fault]:
     """All of them, sorted by name."""
-    return [_read(path) for path in sorted(FOLDER.glob("*.py"))]
+    return [_read(path) for path in sorted(folder.glob("*.py"))]
 
 
 def _read(path: Path) -> Fault:

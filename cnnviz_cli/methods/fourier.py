@@ -17,7 +17,7 @@ class Options(NoiseOptions):
     contrast: float = option(
         0.0, "How far colours go; 0 takes 1.3 for a class and 1 for what lies inside the network.", at_least=0
     )
-    rate: float = option(0.0, "Adam's rate; 0 takes 0.07 for a class and 0.05 for what lies inside.", at_least=0)
+    rate: float = option(0.0, "Adam's rate, how far each step goes; 0 takes what suits the method.", at_least=0)
 
 
 @method(

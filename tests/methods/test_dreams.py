@@ -363,6 +363,30 @@ def test_lucent_paints_the_same_picture_from_the_same_numbers(height: int, width
     assert float(painting.numbers.std()) == pytest.approx(0.01, rel=0.05)
 
 
+def test_three_steps_go_where_lucent_s_formula_goes_by_torch_s_adam() -> None:
+    net, size = tiny.build(tiny.Plain), (24, 30)
+    painting = begin(Fourier(size, decay=1.0, contrast=0.0, deviation=0.01, colours=LUCID))
+    theirs = painting.numbers.clone().requires_grad_()
+    optimizer = torch.optim.Adam([theirs], lr=0.05)
+    frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1])[: size[1] // 2 + 1])
+    scale = torch.tensor(1.0 / np.maximum(frequency, 1.0 / max(size)))[None, None, ..., None]
+    root = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
+
+    def picture() -> Tensor:
+        image = torch.fft.irfftn(torch.view_as_complex(scale * theirs), s=size, norm="ortho") / 4.0
+        return torch.einsum("dc,bchw->bdhw", root / root.norm(dim=0).max(), image).sigmoid()
+
+    mover = Adam(0.05).begin()
+    for _ in range(3):
+        optimizer.zero_grad()
+        (-net(2 * picture() - 1)[0, 1]).backward()
+        optimizer.step()
+        leaf = painting.numbers.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(net(2 * painting.draw(leaf) - 1)[0, 1], leaf)
+        painting.put(mover.move(painting.numbers, gradient, 0.0))
+    torch.testing.assert_close(painting.draw(painting.numbers), picture().detach(), rtol=1e-6, atol=1e-9)
+
+
 def test_contrast_is_held() -> None:
     painting = begin(Fourier((40, 30), decay=1.3, contrast=1.3))
     for factor in (1, 50):
