@@ -196,6 +196,7 @@ def _tile(one: RandomisedMap, stage: int, scene: Scene, side: int) -> Block:
 
 def _likeness(one: RandomisedMap, side: int, height: int, *, first: bool) -> Block:
     """How alike maps are along the stages: magnitudes in blue, signed values in grey, a line where red begins."""
+    height = max(height, round(0.6 * side))  # however flat the maps are
     known = [value for value in (*one.alike, *one.signed) if value is not None]
     low = min([-0.5, *known])
     ticks = tuple(tick for tick in (-1.0, -0.5, 0.0, ALIKE, 1.0) if tick >= low - 0.05)

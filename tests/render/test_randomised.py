@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from render.drawn import centre_crop, plain
 from render.laid import check_layout, dots, texts
 
 from cnnviz_cli.core.figure_settings import parse_figure_size
+from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.panels import Heatmap, SignedMap
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.axes import BLUE
@@ -59,6 +61,17 @@ def test_no_text_lies_over_another_and_nothing_is_cut_off(width: str) -> None:
     check_layout(randomised(width))
     check_layout(randomised(width, rows()[:1]))
     check_layout(randomised(width, rows()[:1], (*STAGES[:-1], "and more", STAGES[-1])))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("size", [(640, 60), (60, 640)])
+def test_slivers_are_laid_out(size: tuple[int, int], width: str) -> None:
+    image, style = plain(*size), Style(size=parse_figure_size(width))
+    view = View(size, size, (0.0, 0.0, float(size[0]), float(size[1])))
+    scene = Scene(image, view, image, Caption(""), style)
+    block, _ = fit_width(partial(compose_randomised, rows(), STAGES, "Does it notice?", []), scene)
+    check_layout(block)
+    check_layout(compose_mosaics([replace(one, picture=image) for one in mosaics()], "Where?", [], style))
 
 
 def test_a_map_that_stays_has_a_red_frame_which_is_thick_where_all_is_random() -> None:
