@@ -287,6 +287,21 @@ def test_an_annotation_is_of_the_upright_or_the_stored_image(
     assert 0 < expected.sum() < expected.size
 
 
+def test_only_a_turned_image_has_another_stored_one() -> None:
+    one = annotation(("", Box(0, 0, 10, 4)), size=(8, 4))
+    with pytest.raises(ImageError, match="other proportions"):
+        find_region(one, Framing((4, 8), 3, stretch((4, 8))), frozenset(), None)
+    assert find_region(one, Framing((4, 8), 6, stretch((4, 8))), frozenset(), None).inside.all()
+
+
+def test_of_an_image_that_is_almost_square_the_exact_size_decides() -> None:
+    """The left edge of the stored image is the upper one of the upright image."""
+    one = annotation(("", Box(0, 0, 1, 100)), size=(101, 100))
+    found = find_region(one, Framing((100, 101), 6, stretch((100, 101))), frozenset(), None)
+    assert found.inside[0].all()
+    assert not found.inside[1:].any()
+
+
 def test_without_a_size_an_annotation_is_of_the_upright_image() -> None:
     framing = Framing((2, 4), 6, stretch((2, 4)))
     found = find_region(annotation(("", Box(0, 0, 2, 1))), framing, frozenset(), None)
