@@ -1,7 +1,7 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain` and `dream` are the ways in from Python, and all that is named here belongs to them. Nothing is imported until
-it is asked for, so that the command and its help do not wait for torch.
+`explain`, `evaluate` and `dream` are the ways in from Python, and all that is named here belongs to them. Nothing is
+imported until it is asked for, so that the command and its help do not wait for torch.
 """
 
 __version__ = "0.1.0"
@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alon
 
 if TYPE_CHECKING:
     from cnnviz_cli.api.dream import Dream, dream
+    from cnnviz_cli.api.evaluate import Evaluation, evaluate
     from cnnviz_cli.api.explain import Networks, Pictures, explain
     from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations
@@ -30,6 +31,7 @@ __all__ = [
     "CnnvizError",
     "DeviceError",
     "Dream",
+    "Evaluation",
     "ExplainedImage",
     "Explanation",
     "Explanations",
@@ -47,6 +49,7 @@ __all__ = [
     "direction",
     "dream",
     "energy",
+    "evaluate",
     "explain",
     "likeness",
     "target",
@@ -54,6 +57,7 @@ __all__ = [
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Dream": "api.dream",
+    "Evaluation": "api.evaluate",
     "ExplainedImage": "api.results",
     "Explanation": "api.results",
     "Explanations": "api.results",
@@ -66,6 +70,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "direction": "api.objectives",
     "dream": "api.dream",
     "energy": "api.objectives",
+    "evaluate": "api.evaluate",
     "explain": "api.explain",
     "likeness": "api.objectives",
     "target": "api.objectives",

@@ -8,11 +8,12 @@ from dataclasses import fields
 from typing import Any
 
 from cnnviz_cli.config.load import load_settings
-from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.names import setting_paths
+from cnnviz_cli.config.settings import Settings, settings_type
 from cnnviz_cli.config.values import check_palettes, unknown_palette_error
 from cnnviz_cli.core.classes import TRUE
 from cnnviz_cli.core.errors import CnnvizError, UsageError
-from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import ALL, EVALUATE, FAMILIES, SELECTOR
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.method import Method, find_method, methods
 from cnnviz_cli.core.text import did_you_mean, escape_text
@@ -41,9 +42,11 @@ def build_settings(
     layers: str | Sequence[str] | None,
     targets: str | int | Sequence[str | int],
     options: Mapping[str, Any],
+    judging: Mapping[str, Any] | None = None,
     **plain: Any,
 ) -> tuple[tuple[str, ...], Settings]:
-    """The families that are run, and all settings; `plain` are further ones by name, None for the default.
+    """The families that are run, and all settings; `plain` are further ones by name, None for the default, and
+    `judging` says by what maps are judged.
 
     The environment is not looked at. Raises UsageError for anything unknown or unfit.
     """
@@ -52,6 +55,13 @@ def build_settings(
     # Unless targets are given: some objectives say themselves what is explained.
     given: dict[tuple[str, ...], Any] = {} if targets == "top1" else {("target",): _as_tuple(targets)}
     given |= {(name,): value for name, value in plain.items() if value is not None}
+    known = field_names(EVALUATE)
+    for name, value in (judging or {}).items():
+        if name not in known:
+            fix = did_you_mean(name, known) or "See: cnnviz measures NAME"
+            raise UsageError(f"there is no option '{escape_text(name, 60)}'", where="measure_options", fix=fix)
+        if value is not None:
+            given[EVALUATE, name] = value
     for family in families:
         names = tuple(name for name, method in chosen.items() if method.family == family)
         given[family, SELECTOR] = (ALL,) if methods == ALL else names
@@ -78,6 +88,11 @@ def build_settings(
             "only the command has one scale for a whole run", where="scale", fix="Give one: scale='fixed:0,1'"
         )
     return families, settings
+
+
+def field_names(section: str) -> list[str]:
+    """The settings of a section."""
+    return [path[1] for path in setting_paths(settings_type(COMMAND)) if path[0] == section and len(path) == 2]
 
 
 def rephrase_for_python(error: CnnvizError, renamed: Mapping[str, str] = _RENAMED) -> None:

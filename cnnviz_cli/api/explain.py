@@ -64,6 +64,7 @@ def _explained_image(
             for one in panel_figures(result, tasks, wording, name, view)
         ),
         context,
+        result.judged,
     )
 
 
@@ -148,7 +149,7 @@ def explain(
             methods=methods,
             layers=layers,
             targets=targets,
-            options=_with_input_size(options, image_batch),
+            options=with_input_size(options, image_batch),
             model=model if isinstance(model, str) else None,
             device=device or ("auto" if isinstance(model, str) else network_device(model)),
             precision=precision,
@@ -166,7 +167,8 @@ def explain(
     return Explanations(explained)
 
 
-def _with_input_size(options: Mapping[str, Any], image_batch: list[Any] | Tensor) -> dict[str, Any]:
+def with_input_size(options: Mapping[str, Any], image_batch: list[Any] | Tensor) -> dict[str, Any]:
+    """The options, with the size of a normalised batch, which is the network's input already."""
     if isinstance(image_batch, list):
         return dict(options)
     for name in ("resize", "input_size", "resize_to", "max_side", "value_range", "interpolation"):

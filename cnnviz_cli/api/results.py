@@ -19,6 +19,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.geometry import View
+from cnnviz_cli.core.judgements import JudgedImage, Judgement
 from cnnviz_cli.core.panels import Panel, Projections, State
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.text import did_you_mean
@@ -28,6 +29,7 @@ from cnnviz_cli.render.figures import Figure, Scene, compose_figure, fit_width
 from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import encode, rasterize
 from cnnviz_cli.render.scaling import pixels_in_box, range_of, replace_nonfinite, resample, state_of
+from cnnviz_cli.run.judged_records import judged_fields
 from cnnviz_cli.run.present import PanelFigure, encode_arrays, encode_with_facts, finite_statistics, plain_array
 
 _KINDS = {f".{suffix}": kind for kind, suffix in SUFFIXES.items()} | {".jpeg": "jpeg"}
@@ -188,6 +190,22 @@ class Explanation(Drawn):
         """Numbers that the method reports beside its map, by name; those that overflowed are left out."""
         return MappingProxyType(finite_statistics(self._drawn.panel))
 
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """What measures say of the map, by column, to six digits; empty but for `evaluate`."""
+        found: Mapping[str, float] = judged_fields(self._drawn.judgement or Judgement())["measures"]
+        return MappingProxyType(dict(found))
+
+    @property
+    def undone(self) -> Mapping[str, str]:
+        """Why a column, or a measure, has no number."""
+        return MappingProxyType(dict(self._drawn.judgement.undone if self._drawn.judgement else {}))
+
+    @property
+    def drawn(self) -> PanelFigure:
+        """What the figure is drawn of."""
+        return self._drawn
+
     def _figure(self) -> Figure:
         of = self._scene
         return fit_width(
@@ -224,12 +242,14 @@ class ExplainedImage(Drawn):
         name: the path as it was given, or ``image 0`` for an image without a name.
         predictions: what the network says, at most five, the foremost first: classes, regions, boxes, or a similarity.
         explanations: family by family, each in the order of the methods, targets and layers.
+        judged: what measures say of the maps; of `evaluate` alone.
     """
 
     name: str
     predictions: tuple[Prediction, ...]
     explanations: tuple[Explanation, ...]
     _scene: FigureContext
+    judged: JudgedImage | None = None
 
     @property
     def photo(self) -> Image.Image:

@@ -70,6 +70,14 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         sections = {f: self.section(f).model_copy(update={SELECTOR: tuple(n)}) for f, n in names.items()}
         return self.model_copy(update=sections)
 
+    def unnamed(self) -> Self:
+        """The same methods, as if none was asked for by its name: those that do not apply are left out."""
+        sections = {}
+        for family in families_of(self.command):
+            sections[family] = self.section(family).model_copy()
+            sections[family].__pydantic_fields_set__.discard(SELECTOR)
+        return self.model_copy(update=sections)
+
     def _selector(self, family: str) -> tuple[str, ...]:
         return cast("tuple[str, ...]", getattr(self.section(family), SELECTOR))
 

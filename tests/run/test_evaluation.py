@@ -236,7 +236,7 @@ def test_a_budget_leaves_out_by_name_or_says_what_it_would_take(tmp_path: Path, 
     assert left
     assert all("50" in one["why"] for one in left)
     with pytest.raises(UsageError, match="leaves nothing") as caught:
-        run(tmp_path / "none", sources, evaluate__budget="2")
+        run(tmp_path / "none", sources, evaluate__budget="2", evaluate__measure=["removal", "subsets"])
     assert caught.value.where == "--budget"
 
 

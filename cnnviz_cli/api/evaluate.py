@@ -1,0 +1,224 @@
+"""Judging explanations from Python: the maps of several methods, their numbers, and the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, overload
+from warnings import warn
+
+from PIL import Image
+
+from cnnviz_cli.api.arguments import build_settings, rephrase_for_python
+from cnnviz_cli.api.explain import Networks, Pictures, WarningCollector, explain_images, open_session, with_input_size
+from cnnviz_cli.api.images import as_image_list
+from cnnviz_cli.api.network import network_device
+from cnnviz_cli.api.results import ExplainedImage, Explanation
+from cnnviz_cli.config.evaluate_fields import QUICK, QUICK_METHODS
+from cnnviz_cli.core.errors import CnnvizError
+from cnnviz_cli.core.evaluation_fold import EvaluationTally
+from cnnviz_cli.core.evaluation_records import Evaluation as EvaluationRecord
+from cnnviz_cli.core.evaluation_records import RowRecord
+from cnnviz_cli.core.families import EVALUATE
+from cnnviz_cli.models.input.preprocessing import Preprocessing
+from cnnviz_cli.render.raster import encode, rasterize
+from cnnviz_cli.run.evaluation_files import CONTROL, draw_leaderboard
+from cnnviz_cli.run.explain import Explainer
+from cnnviz_cli.run.judged_records import agreement_record, control_records, judged_fields
+from cnnviz_cli.run.judging import with_judge
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Sequence[ExplainedImage]):
+    """Explanations that were judged: ``found[0, "gradcam"].measures`` for one, `table` for all, `figure` for a look.
+
+    Attributes:
+        images: in the order in which they were given.
+        record: means, errors, controls and agreement over all images, as a manifest has them.
+    """
+
+    images: tuple[ExplainedImage, ...]
+    record: EvaluationRecord
+    _rows: tuple[Mapping[str, Any], ...]
+    _drawing: Mapping[str, Any]
+    _model: str
+
+    def table(self) -> list[dict[str, Any]]:
+        """A dict for each number of each map and control: image, family, method, layer, target, measure, value."""
+        return [dict(row) for row in self._rows]
+
+    @property
+    def leaderboard(self) -> list[RowRecord]:
+        """The methods over all images, the best first: ``row.measures["removal.gain"].mean``."""
+        return list(self.record.methods)
+
+    @property
+    def controls(self) -> list[RowRecord]:
+        """The same of maps that have never seen the network."""
+        return list(self.record.controls)
+
+    @property
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """Means of the curves at equal steps from 0 to 1: ``curves["removal.most"]["gradcam"]``; a method of several
+        layers has one for each, under ``"gradcam/head"``."""
+        layers: dict[str, int] = {}
+        for row in self.record.methods:
+            layers[row.method] = layers.get(row.method, 0) + 1
+        found: dict[str, dict[str, list[float]]] = {}
+        for row in (*self.record.methods, *self.record.controls):
+            key = f"{row.method}/{row.layer}" if layers.get(row.method, 0) > 1 else row.method
+            for name, points in row.curves.items():
+                found.setdefault(name, {})[key] = list(points)
+        return found
+
+    @cached_property
+    def figure(self) -> Image.Image:
+        """The leaderboard as a picture; drawn on first use, and kept."""
+        return rasterize(*draw_leaderboard(self.record, self._drawing, self._model))
+
+    def _repr_png_(self) -> bytes:
+        return encode(self.figure).data
+
+    @overload
+    def __getitem__(self, key: int) -> ExplainedImage: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[ExplainedImage, ...]: ...
+    @overload
+    def __getitem__(self, key: tuple[int, str]) -> Explanation: ...
+    def __getitem__(
+        self, key: int | slice | tuple[int, str]
+    ) -> ExplainedImage | tuple[ExplainedImage, ...] | Explanation:
+        if isinstance(key, tuple):
+            image, method = key
+            return self.images[image][method]
+        return self.images[key]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        first = self.record.methods[0].title if self.record.methods else "nothing"
+        return f"<Evaluation of {len(self)} images, {len(self.record.methods)} methods: {first} first>"
+
+
+def evaluate(
+    model: Networks,
+    images: Pictures,
+    methods: str | Sequence[str] = QUICK,
+    measures: str | Sequence[str] = QUICK,
+    *,
+    measure_options: Mapping[str, Any] | None = None,
+    controls: bool = True,
+    budget: int | None = None,
+    layers: str | Sequence[str] | None = None,
+    targets: str | int | Sequence[str | int] = "top1",
+    preprocessing: Preprocessing | Any | None = None,
+    labels: Sequence[str] | Literal["imagenet"] | None = None,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    batch_size: int | Literal["auto"] = "auto",
+    seed: int = 0,
+    **options: Any,
+) -> Evaluation:
+    """Explain what a network says of images by several methods, and judge every map.
+
+    Nothing is written, and nothing of the caller's is changed.
+
+    Args:
+        methods: names that ``cnnviz methods`` lists, ``quick`` for ten of several kinds, or ``all``. Those that do not
+            apply to the network, or give no map, are left out where they were not named.
+        measures: names that ``cnnviz measures`` lists, ``quick``, or ``all``.
+        measure_options: options of the measures, by their flags' names with underscores: ``{"steps": 32}``.
+        controls: whether maps that have never seen the network are judged beside.
+        budget: the most passes of the network for an image; what does not fit is left out.
+
+    The other arguments, and what is raised, are those of `explain`.
+    """
+    collector = WarningCollector()
+    try:
+        image_batch = as_image_list(images)
+        judging = {
+            "measure": (measures,) if isinstance(measures, str) else tuple(measures),
+            "controls": controls,
+            "agreement": True,
+            "budget": budget,
+            **(measure_options or {}),
+        }
+        families, settings = build_settings(
+            methods=QUICK_METHODS if methods == QUICK else methods,
+            layers=layers,
+            targets=targets,
+            options=with_input_size(options, image_batch),
+            judging=judging,
+            model=model if isinstance(model, str) else None,
+            device=device or ("auto" if isinstance(model, str) else network_device(model)),
+            precision=precision,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        if methods == QUICK:
+            settings = settings.unnamed()
+        with open_session(EVALUATE, model, settings, preprocessing, labels, collector) as session:
+            explainer = Explainer.of(session, families, collector)
+            explainer = with_judge(explainer, collector, images=len(image_batch))
+            explained = tuple(explain_images(explainer, image_batch, collector))
+            assert explainer.judge is not None
+            tally = EvaluationTally(explainer.judge.head())
+        records = [_record_of(one) for one in explained]
+        for record in records:
+            tally.add(record)
+    except CnnvizError as error:
+        rephrase_for_python(error)
+        raise
+    for text in collector.warnings:
+        warn(text, stacklevel=2)
+    drawing = {"width": settings.width, "dpi": settings.dpi, "format": "png", "target": settings.target}
+    rows = tuple(row for record in records for row in _rows_of(record))
+    return Evaluation(explained, tally.evaluation, rows, drawing, session.model.name)
+
+
+def _record_of(image: ExplainedImage) -> dict[str, Any]:
+    """What a manifest has of an image's judged maps."""
+    judged = image.judged
+    if judged is None:
+        return {"source": image.name, "outputs": []}
+    titles: dict[int, str | None] = {}
+    outputs, paths = [], {}
+    for number, one in enumerate(image.explanations):
+        drawn = one.drawn
+        if drawn.judgement is None:
+            continue
+        rank = drawn.panel.target or 0
+        if one.target is not None:
+            titles[rank] = one.target.title
+        paths[drawn.place] = str(number)
+        target = None if one.target is None else {"label": one.target.title}
+        outputs.append(
+            {"family": one.family, "method": one.method, "layer": one.layer, "target": target, "path": str(number)}
+            | judged_fields(drawn.judgement)
+        )
+    targets = [titles.get(rank) for rank in range(max(titles, default=0) + 1)]
+    agreement = agreement_record(judged, paths)
+    return {
+        "source": image.name,
+        "outputs": outputs,
+        "controls": [one.model_dump(mode="json") for one in control_records(judged, targets) or ()],
+        "agreement": None if agreement is None else agreement.model_dump(mode="json"),
+    }
+
+
+def _rows_of(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for one in (*record["outputs"], *record.get("controls", ())):
+        control = "method" not in one
+        target = one["target"]
+        for name, number in one["measures"].items():
+            yield {
+                "image": record["source"],
+                "family": CONTROL if control else one["family"],
+                "method": one["name"] if control else one["method"],
+                "layer": None if control else one["layer"],
+                "target": target if control or target is None else target["label"],
+                "measure": name,
+                "value": number,
+            }

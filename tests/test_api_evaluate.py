@@ -1,0 +1,89 @@
+"""`cnnviz_cli.evaluate`: the command's numbers from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+import cnnviz_cli
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return tiny.Plain().eval()
+
+
+@pytest.fixture(scope="module")
+def batch() -> Tensor:
+    return torch.rand(3, 3, tiny.SIZE, tiny.SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+OPTIONS = {"subsets": 8, "subset_cells": 3}
+
+
+@pytest.fixture(scope="module")
+def found(net: nn.Module, batch: Tensor) -> cnnviz_cli.Evaluation:
+    methods = ["gradcam", "eigencam", "gradient"]
+    return cnnviz_cli.evaluate(net, batch, methods, "removal,subsets", measure_options={**OPTIONS, "steps": 4})
+
+
+def test_every_map_has_its_numbers(found: cnnviz_cli.Evaluation) -> None:
+    assert len(found) == 3
+    for image in found:
+        for one in image:
+            assert "removal.gain" in one.measures or one.undone
+    assert set(found[0, "gradcam"].measures) <= {
+        "removal.gain", "removal.most", "removal.least", "subsets", "subsets.log", "subsets.error",
+    }  # fmt: skip
+
+
+def test_the_table_is_of_maps_and_controls(found: cnnviz_cli.Evaluation) -> None:
+    table = found.table()
+    assert set(table[0]) == {"image", "family", "method", "layer", "target", "measure", "value"}
+    own = {row["measure"]: row["value"] for row in table if row["image"] == "image 1" and row["method"] == "gradcam"}
+    assert own == dict(found[1, "gradcam"].measures)
+    assert {row["method"] for row in table if row["family"] == "control"} == {row.method for row in found.controls}
+
+
+def test_the_leaderboard_is_the_mean_of_the_table(found: cnnviz_cli.Evaluation) -> None:
+    for row in found.leaderboard:
+        for name, cell in row.measures.items():
+            numbers = [one["value"] for one in found.table() if (one["method"], one["measure"]) == (row.method, name)]
+            assert cell.mean == pytest.approx(np.mean(numbers), rel=1e-5, abs=1e-9)
+    assert {len(points) for points in found.curves["removal.most"].values()} == {5}
+    assert found.figure.width > 300
+
+
+def test_an_option_that_no_measure_has_is_a_mistake(net: nn.Module, batch: Tensor) -> None:
+    with pytest.raises(cnnviz_cli.UsageError, match="there is no option 'stepps'") as caught:
+        cnnviz_cli.evaluate(net, batch, "gradcam", "subsets", measure_options={"stepps": 3})
+    assert caught.value.where == "measure_options"
+    with pytest.raises(cnnviz_cli.UsageError, match="there is no measure 'subset'") as caught:
+        cnnviz_cli.evaluate(net, batch, "gradcam", "subset")
+    assert "subsets" in caught.value.fix
+
+
+def test_nothing_of_the_callers_changes(net: nn.Module, batch: Tensor) -> None:
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    state = torch.random.get_rng_state()
+    cnnviz_cli.evaluate(net, batch[:1], "gradcam", "subsets", measure_options=OPTIONS, controls=False)
+    assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_of_the_quick_ones_what_does_not_apply_is_left_out(batch: Tensor) -> None:
+    class Sealed(tiny.Plain):
+        """A network whose scores hang on the input by one layer that has no rule for relevance."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.fft.fft(x.flatten(1)).abs()[:, :5]
+
+    with pytest.warns(UserWarning, match="lrp is left out"):
+        found = cnnviz_cli.evaluate(Sealed().eval(), batch[:1], measures="sparseness", steps=4, samples=4)
+    assert "lrp" not in {row.method for row in found.leaderboard}
+    assert "gradcam" in {row.method for row in found.leaderboard}
