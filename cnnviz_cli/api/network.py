@@ -7,15 +7,15 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.network import MemoryFormat, network_errors
+from cnnviz_cli.core.network_copy import copy_network
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
@@ -43,25 +43,20 @@ def make_twin(net: nn.Module) -> nn.Module:
     """
     original = _unwrap(net)
     check_materialized(original, "model")
-    known: dict[int, Any] = {}
+
+    def shared(_name: str, parameter: nn.Parameter) -> nn.Parameter:
+        values = parameter.detach().clone() if parameter.is_inference() else parameter.detach()
+        return nn.Parameter(values, requires_grad=False)
+
     try:
-        # Inside inference mode new tensors would be of the kind that no gradient can pass.
+        twin = copy_network(original, shared)
         with torch.inference_mode(mode=False), torch.no_grad():
-            for parameter in original.parameters():
-                values = parameter.detach().clone() if parameter.is_inference() else parameter.detach()
-                known[id(parameter)] = nn.Parameter(values, requires_grad=False)
-            for module in original.modules():
-                # What deepcopy refuses: a weight that was computed from others by an older weight_norm.
-                for value in (*vars(module).values(), *module.buffers(recurse=False)):
-                    if isinstance(value, Tensor):
-                        known[id(value)] = value.detach().clone()
-            twin: nn.Module = deepcopy(original, known)
             twin.float()
-            for parameter in twin.parameters():
-                parameter.requires_grad_(False)
-            for module in twin.modules():
-                module._backward_hooks.clear()
-                module._backward_pre_hooks.clear()
+        for parameter in twin.parameters():
+            parameter.requires_grad_(False)
+        for module in twin.modules():
+            module._backward_hooks.clear()
+            module._backward_pre_hooks.clear()
     except Exception as error:  # whatever a module keeps that does not let itself be copied
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {escape_text(lines[0], 200)}"

@@ -123,13 +123,19 @@ class Scrambled(Again):
 @value
 class Noisy(Again):
     """With noise added to the input: uniform, up to `share` of white less black. Draw number `draw`; whatever a method
-    draws itself is as without the noise."""
+    draws itself is as without the noise.
+
+    Attributes:
+        normalized: the noise is up to `share` itself, added to the normalised input.
+    """
 
     draw: int
     share: float
+    normalized: bool = False
 
     def label(self) -> str:
-        return f"the methods once more, draw {self.draw + 1} of noise of {self.share:.0%}"
+        how = f"up to {self.share:g}" if self.normalized else f"of {self.share:.0%}"
+        return f"the methods once more, draw {self.draw + 1} of noise {how}"
 
 
 @value

@@ -6,6 +6,7 @@ magnitude of signed evidence, or the sum over colours of a gradient, changes a m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.draws import generator
@@ -124,6 +125,16 @@ def enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         return values
     grown: NDArray[Any] = upsample(torch.from_numpy(values)[None, None], size)[0, 0].numpy()
     return grown
+
+
+def largest_change(reading: Reading, others: Sequence[Reading]) -> float:
+    """The largest |a' - a| / |a| of other maps a' of one size: Euclidean lengths of the maps before they were divided
+    by their scale."""
+    import numpy as np
+
+    own = reading.signed.astype(np.float64)
+    lengths = [np.linalg.norm(one.signed * (one.scale / reading.scale) - own) for one in others]
+    return float(max(lengths) / np.linalg.norm(own))
 
 
 def _rounding_of(values: Any) -> float:

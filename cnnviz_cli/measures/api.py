@@ -23,7 +23,7 @@ from cnnviz_cli.core.measures import (
 from cnnviz_cli.core.method import option
 from cnnviz_cli.core.needs import Evidence, Given, Input, Need, Scores, Seeds
 from cnnviz_cli.core.rank_statistics import effective_share, gini, pearson, spearman, ssim
-from cnnviz_cli.core.readings import Reading, cell_sums
+from cnnviz_cli.core.readings import Reading, cell_sums, largest_change
 from cnnviz_cli.core.removal import (
     Around,
     EachCell,
@@ -42,10 +42,10 @@ from cnnviz_cli.core.value import value
 
 __all__ = [
     "Again", "Around", "Column", "EachCell", "Emptied", "Evidence", "Fill", "FillOptions", "Given", "Input",
-    "Jolted", "Marked", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells", "Reading",
-    "Removed", "RiseFills", "RiseOptions", "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough", "Trial",
-    "UsageError", "Verdict", "Whole", "cell_sums", "effective_share", "gini", "measure", "option", "parse_fill",
-    "pearson", "resolution", "spearman", "ssim", "value",
+    "Jolted", "Marked", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells",
+    "Reading", "Removed", "RiseFills", "RiseOptions", "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough",
+    "Trial", "UsageError", "Verdict", "Whole", "cell_sums", "effective_share", "gini", "largest_change",
+    "measure", "option", "parse_fill", "pearson", "resolution", "spearman", "ssim", "value",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.config.values import palette_of
@@ -29,7 +29,7 @@ from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, Stat
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.execution import Precision, take_notes
-from cnnviz_cli.engine.observe import Observation
+from cnnviz_cli.engine.observe import Choose, Observation
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.capability_check import MethodRequest, build_recipes, select_methods
@@ -232,6 +232,12 @@ class Explainer:
         recipes = [build_recipes(one, context, len(session.targets.ranks)) for one in self.requests]
         return self._with_plan(replace(session, context=context), self.requests, recipes)
 
+    def with_net(self, net: nn.Module) -> Explainer:
+        """The same methods of an altered twin of the network; raises UsageError if one does not apply to it."""
+        session = self.session.with_net(net)
+        recipes = [build_recipes(one, session.context, len(session.targets.ranks)) for one in self.requests]
+        return self._with_plan(session, self.requests, recipes)
+
     def batch_size_for(self, one: NetworkInput) -> int:
         """How many inputs of the size of one pass together, which are fewer the larger they are; raises ImageError if a
         method does not apply there."""
@@ -281,6 +287,7 @@ class Explainer:
         reporter: Reporter,
         truths: Sequence[int | None] = (),
         masks: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> tuple[Observation, list[Sequence[Panel]]]:
         """Carry out the plan for a batch, and what its views add.
 
@@ -289,6 +296,7 @@ class Explainer:
             digests: of each image's file, for its random draws.
             truths: the class that is true of each image, None if unknown; may be left out if no target depends on it.
             masks: (B, ...) where the region to be explained is in each image, see `Readout.hold`.
+            targets: (B, R) what is explained, if not what the session chooses.
 
         Returns:
             What the unchanged inputs gave, and the panels of each task.
@@ -305,7 +313,9 @@ class Explainer:
                 (reporter.warn if note.is_warning else reporter.say)(note.text)
             return found
 
-        choose = session.targets.with_truths(truths) if truths else session.targets
+        choose: Choose = session.targets.with_truths(truths) if truths else session.targets
+        if targets is not None:
+            choose = lambda _scores: targets  # noqa: E731
         observation = observe(batch, explainer.plan, choose)
         viewed = {
             view: observe(_apply_view(view, batch), plan, lambda _logits: observation.targets)

@@ -19,7 +19,6 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.explain import Explainer
-from cnnviz_cli.run.session import image_seed
 
 NOT_AGAIN = "the methods were not run again"
 
@@ -81,8 +80,8 @@ class Batch:
         return self.inputs.shape[2], self.inputs.shape[3]
 
 
-RunAgain = Callable[[Again, Batch, Explainer, Reporter], Sequence[Sequence[Sequence[Panel]] | str]]
-"""Runs an explainer's methods once more, altered: of each image the picked panels of each task, or why it has none."""
+RunAgain = Callable[[Again, Batch, Reporter], Sequence[Sequence[Sequence[Panel]] | str]]
+"""Runs the methods once more, altered: of each image the picked panels of each task, or why it has none."""
 
 Readings = Mapping[str, Sequence[Reading]]
 """By key of the map the reading of each image."""
@@ -162,7 +161,7 @@ class Judge:
             ImageError: a method does not apply to inputs of that size.
         """
         names = self.maps_of(batch.panels)
-        seeds = self._seeds(batch)
+        seeds = self.explainer.session.seeds_of(batch.digests)
         readings = self._readings(names, batch, batch.panels, seeds)
         readings |= self._controls(names, batch, seeds)
         # A map of which no image can be judged takes no passes.
@@ -178,9 +177,6 @@ class Judge:
             for name in names
         }
         return [self._image(image, names, batch.panels, found) for image in range(len(batch.inputs))]
-
-    def _seeds(self, batch: Batch) -> list[int]:
-        return [image_seed(self.explainer.session.settings.seed, digest) for digest in batch.digests]
 
     def _readings(
         self, names: Sequence[MapName], batch: Batch, panels: Sequence[Sequence[Panel]], seeds: Sequence[int]
@@ -234,7 +230,7 @@ class Judge:
         methods = [name for name in names if name.task is not None]
         if self.run_again is None:
             return {name.key: [NOT_AGAIN] * len(batch.inputs) for name in methods}
-        panels = self.run_again(how, batch, self.explainer.at_size(batch.size), reporter)
+        panels = self.run_again(how, batch, reporter)
         return {
             name.key: [
                 each if isinstance(each, str) else read_map(each[name.task or 0][name.panel], batch.size)

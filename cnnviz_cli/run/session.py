@@ -142,7 +142,7 @@ class Session:
             UsageError: it does not give what is asked for.
         """
         settings, facts = self.settings, self.model.facts
-        seeds = [image_seed(settings.seed, digest) for digest in digests]
+        seeds = self.seeds_of(digests)
         with network_errors(), reproducible_forward(self.net, facts, seeds[0]):
             return observe(
                 self.net,
@@ -171,6 +171,10 @@ class Session:
                 return reader.read(image)
 
         return read
+
+    def seeds_of(self, digests: Sequence[str]) -> list[int]:
+        """From which number each image's random draws start, see `image_seed`."""
+        return [image_seed(self.settings.seed, digest) for digest in digests]
 
     @property
     def execution(self) -> Execution:
