@@ -71,7 +71,7 @@ def stages_of(weights: Sequence[str], ends: Sequence[str], count: int) -> tuple[
             whole = len(shuffled) == len(weights)
             title = "everything" if whole else f"down to {_block_of(shuffled[-1], weights, set(shuffled))}"
             found.append(Stage(title, tuple(shuffled)))
-    if found and len(found[-1].modules) < len(weights):  # one stage alone is everything
+    if found and (len(found[-1].modules) < len(weights) or len(weights) == 1):  # a single stage is everything
         found[-1] = Stage("everything", tuple(reversed(weights)))
     return tuple(found)
 

@@ -38,7 +38,7 @@ class AlteredRuns:
     """
 
     explainer: Explainer
-    _scrambled: dict[Scrambled, Explainer | str] = field(default_factory=dict, repr=False, compare=False)
+    _networks: dict[Scrambled, Explainer | str] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, how: Again, batch: Batch, reporter: Reporter) -> Results:
         """Of each image the picked panels of each task, or why it has none. Raises what `Explainer.explain_batch`
@@ -73,9 +73,9 @@ class AlteredRuns:
         ]
 
     def _scrambled_run(self, how: Scrambled, batch: Batch, reporter: Reporter) -> Results:
-        known = self._scrambled.get(how)
+        known = self._networks.get(how)
         if known is None:
-            known = self._scrambled[how] = self._scramble(how, batch, reporter)
+            known = self._networks[how] = self._scramble(how, batch, reporter)
         if isinstance(known, str):
             return [known] * len(batch.inputs)
         try:

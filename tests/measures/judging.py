@@ -16,6 +16,7 @@ from cnnviz_cli.api.explain import open_session
 from cnnviz_cli.core.judgements import JudgedImage
 from cnnviz_cli.core.measures import Marked, Measure, find_measure
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.run.altered_runs import AlteredRuns
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judge import Batch, Judge, MeasureRequest
 
@@ -58,9 +59,15 @@ def judge_batch(
 ) -> list[JudgedImage]:
     """What measures say of methods' maps of a batch; `how` are options of the measures, `options` those of the rest."""
     with explaining(net, batch, methods, **options) as explainer:
-        asked = requests(measures, **(how or {}))
-        judge = Judge(explainer, asked, controls=controls, images=len(batch), regions=True)
+        judge = judge_of(explainer, measures, controls=controls, images=len(batch), **(how or {}))
         return judge.judge_batch(explained(explainer, batch, digests), QUIET)
+
+
+def judge_of(explainer: Explainer, measures: str, *, controls: bool = False, images: int = 1, **options: Any) -> Judge:
+    """What judges an explainer's maps as a run does; options are the measures'."""
+    asked = requests(measures, **options)
+    again = AlteredRuns(explainer)
+    return Judge(explainer, asked, controls=controls, images=images, regions=True, run_again=again)
 
 
 def explained(explainer: Explainer, batch: Tensor, digests: Sequence[str] = ()) -> Batch:

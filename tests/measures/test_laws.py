@@ -10,18 +10,20 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from measures.judging import QUIET, explained, explaining, judge_batch, photographs, requests, with_map
+from measures.judging import QUIET, explained, explaining, judge_batch, photographs, with_map
 from torch import Tensor, nn
 
 from cnnviz_cli.core.measures import Measure, measures
-from cnnviz_cli.run.judge import Batch, Judge, JudgedImage, Judgement
+from cnnviz_cli.run.judge import Batch, JudgedImage, Judgement
 
 MEASURES = {one.name: one for one in measures()}
-ALONE = [name for name, one in MEASURES.items() if one.group not in ("class-wise", "sanity", "robust")]
-"""Those that run no method again."""
+ALONE = list(MEASURES)
 
 QUICK: dict[str, Any] = {"subsets": 20, "steps": 4, "rise_steps": 4}
 each_measure = pytest.mark.parametrize("name", ALONE)
+
+NOT_SCALED = {"stability", "sensitivity_max"}
+"""Measures of how far a method's maps move: the method gives them anew, on its own scale."""
 
 BY_ORDER = ("removal", "deletion", "insertion")
 """Measures that read nothing of a map but its order."""
@@ -108,13 +110,13 @@ def judge_maps(name: str, maps: list[Tensor], net: nn.Module | None = None) -> I
     """What a measure says of the same images with other maps in the place of a method's."""
     batch = photographs(2)
     with explaining(net or sharp(), batch, "gradcam") as explainer:
-        judge = Judge(explainer, requests(name, **QUICK), controls=False, regions=True)
+        judge = judge_of(explainer, name, **QUICK)
         found: Batch = explained(explainer, batch)
         for values in maps:
             yield of_map(judge.judge_batch(with_map(found, values), QUIET))
 
 
-@each_measure
+@pytest.mark.parametrize("name", [name for name in ALONE if name not in NOT_SCALED])
 @pytest.mark.parametrize("scale", [1e-9, 1000.0, 2.0**-100])
 def test_the_scale_of_a_map_changes_nothing(name: str, scale: float) -> None:
     values = torch.rand(2, 1, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
