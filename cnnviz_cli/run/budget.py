@@ -10,8 +10,9 @@ from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine.execution import Precision
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.run.explain import Explainer, plan_recipes
+from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judge import Judge
+from cnnviz_cli.run.recipe_plans import plan_recipes
 
 
 def passes_of(plan: Plan, precision: Precision = "fp32") -> int:

@@ -20,10 +20,10 @@ from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import columns_in, pages
 from cnnviz_cli.run.budget import panels_of_zeros
 from cnnviz_cli.run.capability_check import MethodRequest, select_methods
-from cnnviz_cli.run.explain import describe_plans, plan_recipes, total_cost
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.judging import prepare_judged
 from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
+from cnnviz_cli.run.recipe_plans import describe_plans, plan_recipes, total_cost
 from cnnviz_cli.run.session import Session
 
 

@@ -21,52 +21,21 @@ from cnnviz_cli.core.method import InputView, Method, Recipe
 from cnnviz_cli.core.network import (
     NetworkError,
     explain_memory_errors,
-    match_memory_format,
     network_errors,
     to_memory_format,
 )
-from cnnviz_cli.core.panels import SHARED, Heatmap, InputProjection, Panel, State
+from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.engine.execution import Precision, take_notes
+from cnnviz_cli.engine.execution import take_notes
 from cnnviz_cli.engine.observe import Choose, Observation
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.capability_check import MethodRequest, build_recipes, select_methods
 from cnnviz_cli.run.image_data import ImageResult, NetworkInput, TaskName
 from cnnviz_cli.run.question import NOT_FINITE
+from cnnviz_cli.run.recipe_plans import apply_view, average_views, plan_recipes, total_cost, undo_view
 from cnnviz_cli.run.session import Session
-
-
-def plan_recipes(recipes: Iterable[Recipe]) -> tuple[Plan, Mapping[InputView, Plan]]:
-    """What is asked of each batch, and of each batch seen through a view by the recipes that average over views."""
-    every = tuple(recipes)
-    views = dict.fromkeys(view for recipe in every for view in recipe.views)
-    return (
-        Plan.of(need for recipe in every if not recipe.views for need in recipe.needs),
-        {view: Plan.of(need for recipe in every if view in recipe.views for need in recipe.needs) for view in views},
-    )
-
-
-def total_cost(plan: Plan, views: Mapping[InputView, Plan], precision: Precision = "fp32") -> Cost:
-    """Passes for each batch, variants for each image."""
-    costs = [each.cost(precision) for each in (plan, *views.values())]
-    return Cost(
-        forwards=sum(cost.forwards for cost in costs),
-        backwards=sum(cost.backwards for cost in costs),
-        variants=sum(cost.variants for cost in costs),
-        at_most=any(cost.at_most for cost in costs),
-    )
-
-
-def describe_plans(plan: Plan, views: Mapping[InputView, Plan], precision: Precision = "fp32") -> list[str]:
-    """The passes in words, a line each; views with the same passes are told of once."""
-    lines = plan.lines(precision)
-    for each in dict.fromkeys(views.values()):
-        count = sum(one == each for one in views.values())
-        lines.append(f"for each of {count} changed inputs:" if count > 1 else "for a changed input:")
-        lines += [f"  {line}" for line in each.lines(precision)]
-    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +287,7 @@ class Explainer:
             choose = lambda _scores: targets  # noqa: E731
         observation = observe(batch, explainer.plan, choose)
         viewed = {
-            view: observe(_apply_view(view, batch), plan, lambda _logits: observation.targets)
+            view: observe(apply_view(view, batch), plan, lambda _logits: observation.targets)
             for view, plan in explainer.views.items()
         }
         panels: list[Sequence[Panel]] = []
@@ -329,10 +298,10 @@ class Explainer:
                 )
                 continue
             several = [
-                [_undo_view(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
+                [undo_view(view, panel) for panel in recipe.explain(viewed[view].evidence.only(recipe.needs))]
                 for view in recipe.views
             ]
-            means = [_average_views(same) for same in zip(*several, strict=True)]
+            means = [average_views(same) for same in zip(*several, strict=True)]
             panels.append(_mark_flat(means, recipe, [viewed[view] for view in recipe.views]))
         return observation, panels
 
@@ -451,9 +420,6 @@ def _check_another_size(explainer: Explainer, reporter: Reporter) -> None:
         reporter.say(f"images keep their own size, up to {preprocessing.most} pixels a side (--max-side)")
 
 
-AveragedPanel = Heatmap | InputProjection
-
-
 def _mark_flat(panels: Sequence[Panel], recipe: Recipe, observations: Sequence[Observation]) -> Sequence[Panel]:
     """The panels, with the warning `flat` for images where no need shows a change of the target's score."""
     change_needs = [need for need in recipe.needs if need.measures_change]
@@ -471,40 +437,3 @@ def _mark_flat(panels: Sequence[Panel], recipe: Recipe, observations: Sequence[O
 def _merge_flat(panel: Panel, unchanged: Tensor) -> Tensor:
     known = panel.warnings.get("flat")
     return unchanged if known is None else unchanged | as_tensor(known)
-
-
-def _apply_view(view: InputView, batch: Tensor) -> Tensor:
-    changed = batch.flip(3) if view.flipped else batch
-    return match_memory_format(changed * view.gain, batch)
-
-
-def _undo_view(view: InputView, panel: Panel) -> AveragedPanel:
-    if not isinstance(panel, AveragedPanel):
-        raise TypeError(f"{type(panel).__name__} cannot be averaged over views")
-    values = as_tensor(panel.values)
-    return replace(panel, values=values.flip(3)) if view.flipped else panel
-
-
-_COMBINE: Mapping[str, Callable[[Tensor, int], Tensor]] = {
-    "values": torch.mean,
-    "raw_max": torch.amax,  # where it speaks for the target in one view, the mean of the rectified maps is above zero
-    "raw_min": torch.amin,
-}
-
-
-def _average_views(panels: Sequence[AveragedPanel]) -> AveragedPanel:
-    first = panels[0]
-    statistics = {
-        name: torch.stack([as_tensor(panel.statistics[name]) for panel in panels]).double().mean(0)
-        for name in first.statistics
-    }
-    numbers = {
-        name: combine(torch.stack([as_tensor(getattr(panel, name)) for panel in panels]), 0)
-        for name, combine in _COMBINE.items()
-        if getattr(first, name, None) is not None
-    }
-    warnings: dict[State, Tensor] = {
-        state: combine(torch.stack([as_tensor(panel.warnings[state]) for panel in panels]), 0)
-        for state, combine in ((state, torch.all if state in SHARED else torch.any) for state in first.warnings)
-    }
-    return replace(first, statistics=statistics, warnings=warnings, **numbers)  # type: ignore[arg-type]  # tensors by name

@@ -23,10 +23,12 @@ from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.run.altered_runs import AlteredRuns
 from cnnviz_cli.run.budget import JudgedCost, panels_of_zeros, passes_of, within_budget
-from cnnviz_cli.run.explain import Explainer, plan_recipes, prepare
+from cnnviz_cli.run.explain import Explainer, prepare
 from cnnviz_cli.run.image_data import NetworkInput
 from cnnviz_cli.run.judge import Batch, Judge, MapName, MeasureRequest
+from cnnviz_cli.run.recipe_plans import plan_recipes
 
 AGREEMENT_CELLS = 14
 """Cells a side over which maps are compared with each other: no finer than the maps of most layers."""
@@ -245,7 +247,8 @@ def with_judge(explainer: Explainer, reporter: Reporter, *, images: int = 1) -> 
 def _judge_of(
     explainer: Explainer, requests: tuple[MeasureRequest, ...], section: EvaluateFields, images: int
 ) -> tuple[Judge, tuple[MapName, ...]]:
-    judge = Judge(explainer, requests, section.controls, images, section.annotations is not None)
+    marked = section.annotations is not None
+    judge = Judge(explainer, requests, section.controls, images, marked, AlteredRuns(explainer))
     return judge, tuple(judge.maps_of(panels_of_zeros(explainer)))
 
 
