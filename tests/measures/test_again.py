@@ -158,9 +158,9 @@ def test_max_sensitivity_is_captums() -> None:
     net, batch = sharp(), photographs(1)
     target = int(net(batch).argmax())
 
-    def explain(inputs: Tensor | tuple[Tensor, ...], **_: Any) -> Tensor:
+    def explain(inputs: Tensor | tuple[Tensor, ...], **_: Any) -> tuple[Tensor]:
         images = inputs if isinstance(inputs, Tensor) else inputs[0]
-        return torch.from_numpy(np.stack([maps_of(net, one[None], "gradient", target) for one in images]))
+        return (torch.from_numpy(np.stack([maps_of(net, one[None], "gradient", target) for one in images])),)
 
     def perturb(inputs: Tensor) -> Tensor:
         return torch.cat([noisy(batch, 0, draw, 0.02) for draw in range(len(inputs))])

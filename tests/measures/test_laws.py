@@ -17,10 +17,10 @@ from cnnviz_cli.core.measures import Measure, measures
 from cnnviz_cli.run.judge import Batch, JudgedImage, Judgement
 
 MEASURES = {one.name: one for one in measures()}
-ALONE = list(MEASURES)
+NAMES = list(MEASURES)
 
 QUICK: dict[str, Any] = {"subsets": 20, "steps": 4, "rise_steps": 4}
-each_measure = pytest.mark.parametrize("name", ALONE)
+each_measure = pytest.mark.parametrize("name", NAMES)
 
 AGAIN = {"class", "randomisation", "stability", "sensitivity_max"}
 """Measures that run the methods once more, and so judge no controls."""
@@ -95,7 +95,7 @@ def test_the_chunk_leaves_no_trace(name: str) -> None:
 def test_other_measures_and_methods_beside_it_change_nothing(name: str) -> None:
     net, batch = sharp(), photographs(2)
     alone = of_map(judged(name, net, batch, controls=False))
-    beside = of_map(judge_batch(net, batch, "gradcam,gradient,lrp", ",".join(ALONE), how=QUICK))
+    beside = of_map(judge_batch(net, batch, "gradcam,gradient,lrp", ",".join(NAMES), how=QUICK))
     for one, other in zip(alone, beside, strict=True):
         columns = set(MEASURES[name].column_names)
         same(one, replace(other, **only(other, columns, name)))
@@ -119,7 +119,7 @@ def judge_maps(name: str, maps: list[Tensor], net: nn.Module | None = None) -> I
             yield of_map(judge.judge_batch(with_map(found, values), QUIET))
 
 
-@pytest.mark.parametrize("name", [name for name in ALONE if name not in NOT_SCALED])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_SCALED])
 @pytest.mark.parametrize("scale", [1e-9, 1000.0, 2.0**-100])
 def test_the_scale_of_a_map_changes_nothing(name: str, scale: float) -> None:
     values = torch.rand(2, 1, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
