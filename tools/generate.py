@@ -75,6 +75,10 @@ SHOWN: dict[str, tuple[str, str]] = {
         "dream --layer stages.1,stages.3,stages.4 --unit 3,7,12,21 --seed 1",
         "dream.compare.png",
     ),
+    "dream-unit.png": (
+        "dream --layer stages.3 --unit 12 --against ../sample_images",
+        "stages.3-channel-12/dream.unit.png",
+    ),
 }
 PAINTED = "dream"
 """What the names of painted pictures begin with: hundreds of steps make another picture of a processor's last bits."""

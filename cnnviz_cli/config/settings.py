@@ -112,7 +112,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
 
 
 def _file_name(path: str) -> str:
-    return PurePath(path.replace("\\", "/")).name
+    return PurePath(path.replace("\\", "/")).name or path
 
 
 def families_of(command: str) -> tuple[str, ...]:
