@@ -64,6 +64,7 @@ SHOWN: dict[str, tuple[str, str]] = {
         "features coffee.png --layer stem.0 --filters --channels 4",
         "coffee.png/features.filters.*stem.0.png",
     ),
+    "evaluation.png": ("evaluate .", "evaluation.png"),
     "dream-classes.png": ('dream --target "tiger cat,espresso,daisy,missile"', "dream.compare.png"),
     "dream-rocket.png": ("dream rocket.jpg", "rocket.jpg/dream.png"),
     "dream-guided.png": ("dream rocket.jpg --like chelsea.png", "rocket.jpg/dream.png"),
