@@ -175,21 +175,17 @@ def test_signs_are_read_from_what_a_method_gives() -> None:
     assert isinstance(panels[1][0], PixelMap)
 
 
-@pytest.mark.slow
 def test_edges_do_not_win_removal_and_random_pixels_do_win_rises_deletion() -> None:
     """Why removal fills around, has two ends and a control, and why deletion alone never ranks."""
     from PIL import Image
 
-    crops = [Image.open(SAMPLES / name).convert("RGB").resize((224, 224)) for name in ("chelsea.png", "coffee.png")]
-    batch = torch.stack([torch.from_numpy(np.asarray(crop).copy()).permute(2, 0, 1) / 127.5 - 1 for crop in crops])
-    judged = judge_batch(
-        "efficientnet_lite0", batch, "gradcam", "removal,deletion", how={"steps": 8, "rise_steps": 8}, settings={}
-    )
-    numbers = [
-        {"gradcam": image.panels[0][0].numbers} | {one.name: one.judgement.numbers for one in image.controls}
-        for image in judged
-    ]
-    for image in numbers:
-        assert image["gradcam"]["removal.gain"] > image["edges"]["removal.gain"] + 0.1
-        assert abs(image["random pixels"]["removal.gain"]) < 0.05
-        assert image["random pixels"]["deletion"] < image["gradcam"]["deletion"]
+    crop = Image.open(SAMPLES / "chelsea.png").convert("RGB").resize((224, 224))
+    batch = (torch.from_numpy(np.asarray(crop).copy()).permute(2, 0, 1) / 127.5 - 1)[None]
+    how = {"steps": 6, "rise_steps": 8}
+    (image,) = judge_batch("efficientnet_lite0", batch, "gradcam", "removal,deletion", how=how)
+    gradcam = image.panels[0][0].numbers
+    control = {one.name: one.judgement.numbers for one in image.controls}
+    # Measured: 0.16, 0.02 and -0.03; 0.42 and 0.12.
+    assert gradcam["removal.gain"] > control["edges"]["removal.gain"] + 0.08
+    assert abs(control["random pixels"]["removal.gain"]) < 0.08
+    assert control["random pixels"]["deletion"] < gradcam["deletion"] - 0.1
