@@ -17,7 +17,7 @@ from PIL import Image
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.needs import INPUT, Gradient
-from cnnviz_cli.core.objectives import StrongestChannel, Sum, TargetLogit
+from cnnviz_cli.core.objectives import Negated, StrongestChannel, Sum, TargetLogit
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.strongest import StrongestPatches
 from cnnviz_cli.core.unit_objectives import Channel, Direction, Energy
@@ -235,6 +235,27 @@ def test_projections_are_those_of_the_deconvolutional_network(photos: Path) -> N
     inside = projected[:, row : row + 5, column : column + 5]
     assert np.allclose(inside, nets.TEMPLATE.numpy()[None], atol=1e-6)
     assert np.count_nonzero(projected) == np.count_nonzero(inside)
+
+
+def test_what_is_projected_is_the_position_and_of_the_weakest_its_opposite(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, asked = session(), []
+    folder = Folder.open(photos, one.settings)
+    found = shown(Asked(channels=((LAYER, 0),)), folder, one).examples(LAYER, 0)[0]
+    inner = Session.observe
+
+    def record(self: Session, batch: Any, needs: Any, **more: Any) -> Any:
+        asked.extend(needs)
+        return inner(self, batch, needs, **more)
+
+    monkeypatch.setattr(Session, "observe", record)
+    place = Place(found.name, found.sha256, found.value, (found.row, found.column))
+    for weakest in (False, True):
+        PatchCutter(one, folder, weakest=weakest).cut(LAYER, 0, place)
+    of = Channel(LAYER, 0, place_of(COUNT - 1))
+    assert [need.of for need in asked] == [of, Negated(of)]
+    assert {need.through for need in asked} == {"guide"}  # nothing is pooled by the maximum
 
 
 def test_an_image_that_is_another_now_is_no_patch(photos: Path) -> None:
