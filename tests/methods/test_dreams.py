@@ -396,6 +396,12 @@ def test_contrast_is_held() -> None:
         assert float(inner.mean()) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_contrast_is_held_of_networks_with_other_colours(channels: int) -> None:
+    painting = begin(Fourier((40, 30), decay=1.3, contrast=1.3), torch.zeros(1, channels, 8, 8, dtype=torch.float64))
+    assert float(painting.draw(painting.numbers).logit().std()) == pytest.approx(1.3, rel=1e-2)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_picture_has_the_colours_of_the_input(channels: int) -> None:
     like = torch.zeros(1, channels, 8, 8)
@@ -538,6 +544,47 @@ def test_draws_of_views_reach_their_bounds_and_no_farther() -> None:
     assert float((side[:, 0] < 0).double().mean()) == pytest.approx(0.5, abs=0.03)
 
 
+def test_views_are_turned_to_both_sides_and_drawn_anew_for_each_step_and_seed() -> None:
+    views = Turned(None, 0.25, 0.5, 1.5, 30.0, mirrored=False)
+    shares = torch.rand(4000, 7, generator=torch.Generator().manual_seed(0)).double()
+    side = views._grid(shares, 20, 20)[:, 0, [0, -1]].diff(dim=1)[:, 0]
+    angle = torch.atan2(side[:, 1], side[:, 0]) * 180 / pi
+    assert [float(angle.min()), float(angle.max())] == pytest.approx([-30, 30], abs=0.2)
+    picture = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    one, *others = (views.look(picture, *drawn, 0.0) for drawn in ((1, 2), (1, 3), (2, 2)))
+    assert torch.equal(one, views.look(picture, 1, 2, 0.0))
+    assert not any(torch.equal(one, other) for other in others)
+
+
+def test_a_shift_is_a_share_of_the_shorter_side_and_a_roll_goes_all_ways() -> None:
+    shares = torch.rand(4000, 7, generator=torch.Generator().manual_seed(0)).double()
+    grid = Turned(None, 0.25, 1.0, 1.0, 0.0)._grid(shares, 20, 40)
+    reach = grid.mean((1, 2)).abs().amax(0) * torch.tensor([20.0, 10.0])
+    assert reach.tolist() == pytest.approx([5, 5], abs=0.05)
+    picture = torch.zeros(1, 1, 9, 9)
+    picture[..., 4, 4] = 1
+    places = {tuple(Rolled(2, 64).look(picture, 0, draw, 0.0)[0, 0].nonzero()[0].tolist()) for draw in range(300)}
+    assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+    assert Rolled(2, 64).tiles(64, 128, 0, 0) == ()
+    assert len(Rolled(2, 64).tiles(64, 129, 0, 0)) == 3
+
+
+def test_amplitudes_fall_by_the_decay() -> None:
+    numbers = torch.zeros(1, 3, 16, 9, 2, dtype=torch.float64)
+    numbers[:, :, 0, 2, 0] = 0.1
+    slow, fast = (
+        begin(Fourier((16, 16), decay=decay, contrast=0.0)).draw(numbers).logit().abs().max() for decay in (1.0, 2.5)
+    )
+    assert float(fast / slow) == pytest.approx((16 / 2) ** 1.5)
+
+
+@pytest.mark.parametrize("side", [4, 8, 40])
+def test_a_view_of_another_size_shows_the_whole_picture(side: int) -> None:
+    views = Turned((8, 8), 0.0, 1.0, 1.0, 0.0, mirrored=False)
+    grid = views._grid(torch.full((1, 7), 0.5, dtype=torch.float64), side, side)
+    assert [float(grid.min()), float(grid.max())] == pytest.approx([-7 / 8, 7 / 8])
+
+
 def test_a_wide_picture_is_seen_everywhere() -> None:
     """A network of one input size looks at a picture of other proportions at any place along its longer side."""
     views = Turned((8, 8), 0.0, 1.0, 1.0, 0.0, mirrored=False)
@@ -554,6 +601,7 @@ def test_grain_falls_to_a_fifth() -> None:
     picture = torch.full((1, 3, 60, 60), 0.5)
     sizes = [float((views.look(picture, 0, 5, at) - picture).std()) for at in (0.0, 0.5, 1.0)]
     assert sizes == pytest.approx([0.1, 0.1, 0.02], rel=0.03)
+    assert float((views.look(picture, 0, 5, 0.0) - picture).mean()) == pytest.approx(0, abs=5e-3)
     assert views_module.falling(0.75) == 0.5
 
 
