@@ -16,6 +16,7 @@ from cnnviz_cli.core.ascent import Asked, Opened, Reached, StepScores, Tile
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.objectives import Negated, Sum, TargetLogit
 from cnnviz_cli.core.unit_objectives import Agreement, Channel, Direction, Energy, Likeness, Nearness
+from cnnviz_cli.engine.ascend import _is_nothing
 from cnnviz_cli.methods.common.canvases import Pixels
 from cnnviz_cli.methods.common.climbing import EvenSteps
 from cnnviz_cli.methods.common.views import Rolled
@@ -298,6 +299,24 @@ def test_what_is_compared_with_is_seen_as_it_should_be() -> None:
             (gradient,) = torch.autograd.grad(value(maps, other.detach()) + maps[1].mean(), leaf)
             x = (x + 0.3 * gradient).clamp(0, 1)
         torch.testing.assert_close(found, x, rtol=1e-5, atol=1e-7)
+
+
+def test_a_guide_is_not_rolled_with_the_picture() -> None:
+    net, photo, guide = tiny.build(tiny.Plain), photographs(1), photographs(1, 10, 14, seed=9)
+    views = Rolled(3, 64)
+    need = ascent(whole(), Likeness("conv2"), steps=1, views=views, rule=Plainly())
+    found = answers_of(net, [need], seeds=(4,), photograph=photo, guide=guide)[need]
+    leaf = photo.clone().requires_grad_()
+    maps, other = (hidden(net, one)[0].flatten(1) for one in (views.look(2 * leaf - 1, 4, 0, 0.0), 2 * guide - 1))
+    best = other[:, (other.T @ maps).argmax(0)]
+    (gradient,) = torch.autograd.grad((maps * best).sum() / maps.numel(), leaf)
+    torch.testing.assert_close(found, (photo + gradient).clamp(0, 1))
+
+
+@pytest.mark.parametrize("slope", [[0.0, 1.0], [-1.0, 0.0], [0.0, float("nan")], [1e-30, 0.0]])
+def test_a_gradient_of_one_sign_is_a_gradient(slope: list[float]) -> None:
+    assert not _is_nothing(torch.tensor(slope))
+    assert _is_nothing(torch.zeros(2))
 
 
 def test_reached_is_the_objective_of_the_input() -> None:

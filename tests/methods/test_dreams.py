@@ -199,6 +199,7 @@ def test_octaves_carry_a_difference_to_the_photograph_on() -> None:
 
 
 def test_sizes_grow_to_the_whole() -> None:
+    assert octave_sizes((100, 300), 6, 2.0, 64) == [(100, 300)]
     assert octave_sizes((427, 640), 6, 1.4, 64) == [
         (79, 119),
         (111, 167),
