@@ -68,6 +68,11 @@ class Curve:
     shares: tuple[float, ...]
     means: tuple[float, ...]
 
+    @classmethod
+    def along(cls, means: Sequence[float]) -> Curve:
+        """Of means at equal steps."""
+        return cls(tuple(at / (len(means) - 1) for at in range(len(means))), tuple(means))
+
 
 @value
 class MethodRow:

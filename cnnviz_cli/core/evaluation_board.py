@@ -85,11 +85,7 @@ def _row(row: RowRecord, columns: Sequence[ColumnRecord], *, several: bool) -> M
         for one in columns
         if (cell := row.measures.get(one.name))
     }
-    curves = {
-        name: Curve(tuple(at / (len(points) - 1) for at in range(len(points))), tuple(points))
-        for name, points in row.curves.items()
-        if len(points) > 1
-    }
+    curves = {name: Curve.along(points) for name, points in row.curves.items() if len(points) > 1}
     return MethodRow(row.title, cells, row.passes, curves, (), (row.layer or "") if several else "")
 
 

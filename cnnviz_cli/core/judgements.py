@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import Any
 
 from cnnviz_cli.core.value import value
 
@@ -48,6 +49,24 @@ class MapAgreement:
 
 
 @value
+class Remains:
+    """What the network was shown as more and more of an image was removed in the order of a map, or the reverse.
+
+    Attributes:
+        place: the number of the map's task, and of the task's panel.
+        curve: the name of the curve that the scores lie on.
+        shares: how much was removed, from 0 to 1, for each of the pictures.
+        pictures: (H, W, 3) uint8 each, with the removed pixels filled.
+    """
+
+    place: tuple[int, int]
+    curve: str
+    shares: tuple[float, ...]
+    scores: tuple[float, ...]
+    pictures: tuple[Any, ...]
+
+
+@value
 class JudgedImage:
     """What all measures say of one image.
 
@@ -55,9 +74,11 @@ class JudgedImage:
         panels: for each of the run's tasks, of each of its panels.
         agreement: of the methods' maps with each other, if that was asked for.
         annotation_sha256: of the file in which people have marked what the image shows, if there is one.
+        remains: of the best maps what was left of the image, where that is to be drawn.
     """
 
     panels: Sequence[Sequence[Judgement]]
     controls: Sequence[JudgedControl]
     agreement: MapAgreement | None = None
     annotation_sha256: str | None = None
+    remains: tuple[Remains, ...] = ()

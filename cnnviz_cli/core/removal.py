@@ -215,6 +215,9 @@ class Removed:
 
     at: ClassVar[str] = INPUT
 
+    ends: ClassVar[tuple[str, str]] = ("most", "least")
+    """What the curves of both are called."""
+
     order: Order
     fill: Fill
     steps: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from cnnviz_cli.config.settings import Settings, settings_type
+from cnnviz_cli.core.families import EVALUATE
 from cnnviz_cli.core.method import Method
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
@@ -22,7 +23,7 @@ from cnnviz_cli.run.budget import panels_of_zeros
 from cnnviz_cli.run.capability_check import MethodRequest, select_methods
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.judging import prepare_judged
-from cnnviz_cli.run.present import ARRAYS, OVERVIEW, FigureNames, comparison_names
+from cnnviz_cli.run.present import ARRAYS, EVALUATED, OVERVIEW, FigureNames, comparison_names
 from cnnviz_cli.run.recipe_plans import describe_plans, plan_recipes, total_cost
 from cnnviz_cli.run.session import Session
 
@@ -67,6 +68,8 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     names += [
         name for family, number in sheets.items() for name in islice(comparison_names(family, names, suffix), number)
     ]
+    if command == EVALUATE and explainer.judge and explainer.judge.draws_images:
+        names.insert(0, file_name(EVALUATED, suffix))
     if settings.save_arrays:
         names.append(ARRAYS)
     return DryRun(

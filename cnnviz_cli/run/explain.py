@@ -99,6 +99,10 @@ class MapJudge(Protocol):
     def head(self) -> EvaluationHead:
         """What is known before the first image."""
 
+    @property
+    def draws_images(self) -> bool:
+        """Whether what is left of each image as it is removed is drawn."""
+
     def lines(self) -> list[str]:
         """What judging costs, in words."""
 

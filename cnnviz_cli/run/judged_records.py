@@ -1,17 +1,29 @@
-"""From what measures say of an image's maps to its record, and to the words under its figures. No torch here."""
+"""From what measures say of an image's maps to its record, the words under its figures, and a figure of its own.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from PIL import Image
+
 from cnnviz_cli.core.control_maps import RANDOM
-from cnnviz_cli.core.evaluation import best_of
-from cnnviz_cli.core.evaluation_board import short_title
-from cnnviz_cli.core.evaluation_fold import six_digits
+from cnnviz_cli.core.evaluation import Curve, best_of
+from cnnviz_cli.core.evaluation_board import leaderboard_of, short_title
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, six_digits
 from cnnviz_cli.core.evaluation_records import AgreementRecord, ColumnRecord, ControlRecord, EvaluationHead
 from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
-from cnnviz_cli.render import Finding
+from cnnviz_cli.core.panels import SingleMap
+from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.render import Caption, Finding
+from cnnviz_cli.render.figures import Figure, Scene, fit_width
+from cnnviz_cli.render.judged import JudgedMap, Strip, compose_judged
+from cnnviz_cli.run.image_data import ImageResult
 
 MOST_FINDINGS = 2
 """Numbers under a figure: of the first measures that rank."""
@@ -87,3 +99,43 @@ def findings_of(
 
 def _two_digits(number: float) -> str:
     return f"{round(number, 2) + 0.0:.2f}"
+
+
+Place = tuple[int, int]
+
+
+def judged_sheet(
+    record: ImageRecord, result: ImageResult, head: EvaluationHead, captions: Mapping[Place, Caption], scene: Scene
+) -> Figure | None:
+    """The sheet of an image; None where nothing was removed of it.
+
+    Args:
+        captions: of the maps that were drawn, by the numbers of task and panel.
+    """
+    judged = result.judged
+    tally = EvaluationTally(head)
+    tally.add(record.model_dump(mode="json"))
+    target = next((one.target for one in record.outputs if one.target), None)
+    subtitle = [scene.caption.model, *([f"{target.title} {target.figure}".strip()] if target else [])]
+    board = replace(leaderboard_of(tally.evaluation, subtitle), agreement=None)
+    if judged is None or not board.charts:
+        return None
+    chart = board.charts[0]
+    words = dict(chart.curves)
+    maps: list[JudgedMap] = []
+    for place in dict.fromkeys(one.place for one in judged.remains):
+        panel = result.panels[place[0]][place[1]]
+        if place not in captions or not isinstance(panel, SingleMap):
+            continue
+        strips = {
+            one.curve: Strip(
+                one.curve, words[one.curve], tuple(map(Image.fromarray, one.pictures)), one.shares, one.scores
+            )
+            for one in judged.remains
+            if one.place == place and one.curve in words
+        }
+        points = judged.panels[place[0]][place[1]].curves
+        curves = {name: Curve.along(points[name]) for name in words if name in points}
+        ordered = tuple(strips[name] for name in words if name in strips)
+        maps.append(JudgedMap(panel, replace(captions[place], findings=()), ordered, curves))
+    return fit_width(partial(compose_judged, maps, board), scene) if maps else None

@@ -29,6 +29,7 @@ from cnnviz_cli.run.explain import Explainer, prepare
 from cnnviz_cli.run.image_data import NetworkInput
 from cnnviz_cli.run.judge import Batch, Judge, MapName, MeasureRequest
 from cnnviz_cli.run.recipe_plans import plan_recipes
+from cnnviz_cli.run.remains import removes, with_remains
 
 AGREEMENT_CELLS = 14
 """Cells a side over which maps are compared with each other: no finer than the maps of most layers."""
@@ -97,6 +98,8 @@ class RunJudge:
         if marked is not None:
             digests = zip(judged, marked.digests, strict=True)
             judged = [replace(one, annotation_sha256=digest) for one, digest in digests]
+        if self._explainer.session.command == EVALUATE:
+            judged = with_remains(self.judge, judged, whole, self.head().order_by)
         if not self.agreement:
             return judged
         return [
@@ -121,10 +124,12 @@ class RunJudge:
             for request in requests
             for column in request.measure.columns
         ]
-        ranked = [one for one in columns if one.ranked and one.better != "none"]
-        # What one pair of curves gives leads: the first of the quick measures that rank.
-        quick = {request.measure.name for request in requests if request.measure.quick}
-        order_by = next((one.name for one in [*(one for one in ranked if one.measure in quick), *ranked]), "")
+        # How the network reacts comes first: the quick measures of that, then the others, then what else ranks.
+        grade = {one.measure.name: (one.measure.group != "faithful", not one.measure.quick) for one in requests}
+        ranked = sorted(
+            (one for one in columns if one.ranked and one.better != "none"), key=lambda one: grade[one.measure]
+        )
+        order_by = ranked[0].name if ranked else ""
         judged = {name.task for name in self.names if name.task is not None}
         first = {
             task.method.name: task for number, task in reversed(list(enumerate(explainer.tasks))) if number in judged
@@ -153,6 +158,11 @@ class RunJudge:
             order_by=order_by,
             left_out=list(self.left_out),
         )
+
+    @property
+    def draws_images(self) -> bool:
+        """Whether the leading column's measure removes parts of images, of which some are drawn."""
+        return removes(self.judge, self.names, self.head().order_by)
 
     def lines(self) -> list[str]:
         """What judging costs, in words, for ``--dry-run``: of each measure, of each method, and the passes."""

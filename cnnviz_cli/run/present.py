@@ -30,10 +30,20 @@ from cnnviz_cli.render.overview import compose_overview
 from cnnviz_cli.render.raster import Encoded
 from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 from cnnviz_cli.run.image_data import ImageResult, LoadedImage, RenderSpec, TaskName, Wording
-from cnnviz_cli.run.judged_records import agreement_record, control_records, findings_of, judged_fields
+from cnnviz_cli.run.judged_records import (
+    agreement_record,
+    control_records,
+    findings_of,
+    judged_fields,
+    judged_sheet,
+)
 from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
 
 OVERVIEW = "overview"
+EVALUATION = "evaluation"
+"""The family of figures about what measures say."""
+EVALUATED = "evaluate"
+"""What such a figure of one image is called."""
 ARRAYS = file_name("arrays", "npz")
 
 
@@ -121,6 +131,7 @@ class Presenter:
         head, judged = self._spec.evaluation, result.judged
         controls = judged.controls if judged else ()
         paths: dict[tuple[int, int], str] = {}
+        captions: dict[tuple[int, int], Caption] = {}
         maps: dict[str, list[tuple[int, Judgement | None]]] = {}
         for drawn in panel_figures(result, self._spec.tasks, self._spec.wording, loaded.source.name, view):
             panel, caption = drawn.panel, drawn.caption
@@ -137,7 +148,7 @@ class Presenter:
             figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
             path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
             outputs.append(self._write_figure(drawn, path, figure, caption))
-            paths[drawn.place] = outputs[-1].path
+            paths[drawn.place], captions[drawn.place] = outputs[-1].path, caption
             arrays.update({file_name(*stem, name): plain_array(values) for name, values in panel.arrays().items()})
         if head:
             for family, several in maps.items():
@@ -150,7 +161,7 @@ class Presenter:
             loaded, predictions, panels_by_family, {PurePosixPath(output.path).name for output in outputs}
         )
         width, height = loaded.original.size
-        return ImageRecord(
+        record = ImageRecord(
             source=loaded.source.name,
             sha256=loaded.original.sha256,
             width=width,
@@ -166,6 +177,20 @@ class Presenter:
             arrays=self._save_arrays(loaded, arrays) if self._spec.save_arrays else None,
             **({} if judged is None else _judged_fields(judged, description, paths)),
         )
+        if head is None or judged is None or not judged.remains:
+            return record
+        block = judged_sheet(
+            record,
+            result,
+            head,
+            captions,
+            self._scene(loaded, Caption(title=EVALUATION, model=self._spec.wording.model, source=loaded.source.name)),
+        )
+        if block is None:
+            return record
+        path = f"{loaded.folder}/{file_name(EVALUATED, self._suffix)}"
+        sheet = self._write_sheet(EVALUATION, path, block, EVALUATED)
+        return record.model_copy(update={"outputs": [sheet, *record.outputs]})
 
     def _sheets(
         self,

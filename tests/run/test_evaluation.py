@@ -76,6 +76,7 @@ def test_every_map_is_judged_and_all_is_written(tmp_path: Path, sources: list[So
             continue
         for output in image["outputs"]:
             assert ("measures" in output) == (output["method"] is not None)
+        assert image["outputs"][0]["path"] == f"{image['source']}/evaluate.png"
         assert len(image["controls"]) == 4
         assert len(image["agreement"]["maps"]) == len(image["agreement"]["rows"])
     assert [sheet["path"] for sheet in found["sheets"]] == ["evaluation.png"]
