@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from cnnviz_cli.config.evaluate_fields import QUICK, QUICK_METHODS
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import ALL, EVALUATE, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import Method, find_method, methods
+from cnnviz_cli.core.text import escape_text
 
 
 def build(command: str, summary: str) -> Any:
@@ -54,6 +56,20 @@ def with_choice(flags: Flags, given: Sequence[str], layers: Sequence[str]) -> Fl
             raise UsageError(f"none of these methods reads a layer: {listed}", where="--layer", fix="Leave it out.")
         made |= {(family, "layer"): list(layers) for family in reading}
     return made
+
+
+def refuse_finished_runs(images: Sequence[str]) -> None:
+    """Raise UsageError for the folder of a finished run: its figures are no images to be explained."""
+    from cnnviz_cli.files.output.file_names import MANIFEST, is_manifest
+
+    for name in images:
+        path = Path(name) / MANIFEST
+        if path.is_file() and is_manifest(path):
+            raise UsageError(
+                f"'{escape_text(name, 200)}' holds the figures of a finished run, and maps are judged as they are made",
+                where="IMAGE",
+                fix="Name the images that it explained: cnnviz evaluate IMAGES --method METHOD",
+            )
 
 
 def _run(
@@ -112,6 +128,7 @@ def _run(
         ),
     ] = None,
 ) -> int:
+    refuse_finished_runs(images or [])
     layers = [part.strip() for word in layer or [] for part in word.split(",")]
     return run_command(
         EVALUATE,

@@ -15,6 +15,7 @@ from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.families import FAMILIES
 from cnnviz_cli.files.inputs.search import Source
+from cnnviz_cli.files.output.file_names import is_manifest
 from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.verify import verify
@@ -82,6 +83,10 @@ def test_every_map_is_judged_and_all_is_written(tmp_path: Path, sources: list[So
     assert [sheet["path"] for sheet in found["sheets"]] == ["evaluation.png"]
     assert [table["path"] for table in found["tables"]] == ["evaluation.csv"]
     assert verify(out) == []
+    whole = (out / "manifest.json").read_bytes()
+    (tmp_path / "cut.json").write_bytes(whole[: len(whole) // 2])
+    assert is_manifest(out / "manifest.json")
+    assert is_manifest(tmp_path / "cut.json")
 
 
 def test_the_table_has_a_line_for_each_number(tmp_path: Path, sources: list[Source]) -> None:

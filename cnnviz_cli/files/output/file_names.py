@@ -38,11 +38,15 @@ def is_output_folder(folder: Path) -> bool:
     return any(map(_is_journal, (folder / JOURNAL, *folder.glob("manifest.*-of-*.jsonl"))))
 
 
+_FIRST_KEYS = (b"arrays", b"agreement", b"annotation_sha256")
+"""Of a record, by the alphabet; the last two are of judged maps."""
+
+
 def is_manifest(path: Path) -> bool:
     """Whether a file begins and ends like a manifest of ours, or begins so and is cut. Raises OSError."""
     with open_regular(path) as file:
         head = file.read(_SNIFFED)
-        if head.startswith(b'{\n "images": [\n  {"arrays":'):
+        if head.startswith(tuple(b'{\n "images": [\n  {"%s":' % key for key in _FIRST_KEYS)):
             return True
         file.seek(max(0, file.seek(0, os.SEEK_END) - _SNIFFED))
         return head.startswith(b'{\n "images": [') and b'\n  "cnnviz": "' in file.read()

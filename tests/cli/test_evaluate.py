@@ -1,0 +1,114 @@
+"""evaluate and measures: what is asked for, and what is said of what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnviz_cli.cli.evaluate import chosen_methods, with_choice
+from cnnviz_cli.cli.main import main
+from cnnviz_cli.config.evaluate_fields import QUICK_METHODS
+from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.config.settings import settings_type
+from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.measures import measures
+from cnnviz_cli.core.method import methods
+
+SAMPLE = str(Path(__file__).parents[2] / "sample_images" / "chelsea.png")
+
+
+def test_the_listing_has_every_measure(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["measures"]) == 0
+    listed = capfd.readouterr().out
+    for one in measures():
+        assert f"  {one.name} " in listed
+    assert main(["measures", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)["measures"]
+    assert [one["name"] for one in found] == [one.name for one in measures()]
+    for one in found:
+        assert one["summary"]
+        assert one["columns"]
+        assert all(option["help"] and option["flag"].startswith("--") for option in one["options"])
+
+
+@pytest.mark.parametrize("name", [one.name for one in measures()])
+def test_one_measure_is_told_in_full(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["measures", name]) == 0
+    told = capfd.readouterr().out
+    one = next(one for one in measures() if one.name == name)
+    assert all(column in told for column in one.column_names)
+    assert "better" in told
+
+
+def test_a_misspelt_measure_is_told_with_what_was_meant(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["measures", "remvoal"]) == 2
+    assert "Did you mean 'removal'?" in capfd.readouterr().err
+    assert main(["evaluate", SAMPLE, "--measure", "remvoal"]) == 2
+    heard = capfd.readouterr().err
+    assert "--measure: there is no measure 'remvoal'" in heard
+    assert "Did you mean 'removal'?" in heard
+    assert "Traceback" not in heard
+
+
+def test_an_option_that_no_chosen_measure_reads_is_a_mistake(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", SAMPLE, "--measure", "removal", "--subsets", "50"]) == 2
+    assert "--subsets: no chosen measure reads this option (removal)" in capfd.readouterr().err
+
+
+def test_a_finished_run_is_no_image(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["gradcam", SAMPLE, "-o", str(out), "-q"]) == 0
+    assert main(["evaluate", str(out)]) == 2
+    heard = capfd.readouterr().err
+    assert "finished run" in heard
+    assert "cnnviz evaluate IMAGES --method" in heard
+
+
+def test_methods_are_chosen_by_name_and_no_others_run() -> None:
+    flags = with_choice({}, ["gradcam,lrp"], [])
+    assert {family: flags[family, "method"] for family in FAMILIES} == {
+        "features": [], "saliency": ["lrp"], "deconv": [], "gradcam": ["gradcam"],
+    }  # fmt: skip
+    settings = load_settings("evaluate", flags, None, {})
+    assert [method.name for family in FAMILIES for method, _ in settings.selected_methods(family)] == ["lrp", "gradcam"]
+    assert with_choice({}, ["quick"], []) == {}
+    every = with_choice({}, ["all"], [])
+    assert {every[family, "method"][0] for family in FAMILIES} == {"all"}
+
+
+def test_the_quick_methods_are_the_default_and_exist() -> None:
+    kind = settings_type("evaluate").model_validate({})
+    names = [name for family in FAMILIES for name in kind.method_names(family)]
+    assert sorted(names) == sorted(QUICK_METHODS)
+    assert set(QUICK_METHODS) <= {method.name for method in methods()}
+
+
+def test_layers_are_for_the_methods_that_read_one() -> None:
+    flags = with_choice({}, ["gradcam,gradient"], ["stages"])
+    assert flags["gradcam", "layer"] == ["stages"]
+    assert ("saliency", "layer") not in flags
+    with pytest.raises(UsageError, match="none of these methods reads a layer: gradient"):
+        with_choice({}, ["gradient"], ["stages"])
+
+
+def test_an_unknown_method_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="there is no method 'gradcamm'") as caught:
+        chosen_methods(["gradcamm"])
+    assert caught.value.where == "--method"
+    assert caught.value.fix.startswith("Did you mean 'gradcam'")
+
+
+def test_files_and_variables_say_by_what_maps_are_judged(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("evaluate:\n  measure: [subsets]\n  subsets: 50\n", encoding="utf-8")
+    settings = load_settings("gradcam", {}, path, {"CNNVIZ_EVALUATE__SUBSET_CELLS": "5"})
+    section = settings.section("evaluate")
+    assert (section.measure, section.subsets, section.subset_cells) == (("subsets",), 50, 5)
+    assert settings.as_json()["evaluate"] == {
+        "agreement": False, "annotations": None, "budget": None, "controls": True, "fill": "auto",
+        "measure": ["subsets"], "subset_cells": 5, "subsets": 50,
+    }  # fmt: skip
+    assert "evaluate" not in load_settings("gradcam", {}, None, {}).as_json()
