@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
 from math import isfinite
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation import Better
@@ -302,6 +302,8 @@ class Measure:
 
 _MEASURES: dict[str, Measure] = {}
 
+_GROUPS = get_args(Group)
+
 
 def measure(
     name: str,
@@ -354,8 +356,11 @@ def measure(
 
 
 def measures() -> Iterator[Measure]:
-    """The registered measures, in the order of registration."""
-    return iter(tuple(_MEASURES.values()))
+    """The registered measures by group, those that are judged by default first, then by name.
+
+    The first of them that ranks orders a leaderboard; that must not depend on which file was imported first.
+    """
+    return iter(sorted(_MEASURES.values(), key=lambda one: (_GROUPS.index(one.group), not one.quick, one.name)))
 
 
 def find_measure(name: str) -> Measure:

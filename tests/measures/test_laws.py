@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tiny
@@ -13,7 +13,7 @@ import torch
 from measures.judging import QUIET, explained, explaining, judge_batch, judge_of, photographs, with_map
 from torch import Tensor, nn
 
-from cnnviz_cli.core.measures import Measure, measures
+from cnnviz_cli.core.measures import Group, Measure, measures
 from cnnviz_cli.run.judge import Batch, JudgedImage, Judgement
 
 MEASURES = {one.name: one for one in measures()}
@@ -191,3 +191,12 @@ def test_a_measure_says_what_it_is(measure: Measure) -> None:
     assert measure.summary.endswith(".")
     assert all(column.title for column in measure.columns)
     assert "https://" in measure.paper
+
+
+def test_faithful_measures_come_first_and_the_gain_of_removal_orders_a_leaderboard() -> None:
+    found = list(measures())
+    assert found[0].name == "removal"
+    groups = [one.group for one in found]
+    assert [group for at, group in enumerate(groups) if group not in groups[:at]] == sorted(
+        set(groups), key=get_args(Group).index
+    )
