@@ -6,15 +6,18 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, judged_cases
 from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead
 from cnnviz_cli.core.figure_settings import FigureSize, parse_figure_size
+from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Table
 from cnnviz_cli.core.text import list_some
 from cnnviz_cli.files.output.file_names import file_name
@@ -96,14 +99,8 @@ def _write_table(sink: Sink, records: Records) -> Table:
     path = file_name(STEM, "csv")
     place = sink.place(path)
     head = _line(TABLE_HEAD)
-    if place.is_file() and place.stat().st_size:
-        try:
-            with place.open("rb") as there:
-                ours = there.readline(len(head) + 1) == head
-        except OSError:
-            ours = False
-        if not ours:
-            raise foreign_file_error(sink.root, path)
+    if os.path.lexists(place) and not _begins_with(place, head):
+        raise foreign_file_error(sink.root, path)
     digest = hashlib.sha256()
     with sink.open_replacement(path) as file:
         file.write(head)
@@ -114,6 +111,15 @@ def _write_table(sink: Sink, records: Records) -> Table:
                 file.write(line)
                 digest.update(line)
     return Table(path=path, sha256=digest.hexdigest())
+
+
+def _begins_with(path: Path, head: bytes) -> bool:
+    try:
+        with open_regular(path, follow=False) as file:
+            start = file.read(len(head))
+            return start in (b"", head)
+    except OSError:
+        return False
 
 
 def table_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

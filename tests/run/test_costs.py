@@ -17,7 +17,8 @@ from cnnviz_cli.engine.device import Footprint
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
-from cnnviz_cli.run.explain import Explainer, describe_plans, prepare
+from cnnviz_cli.run.explain import Explainer, prepare
+from cnnviz_cli.run.recipe_plans import describe_plans
 
 preparation = importlib.import_module("cnnviz_cli.run.session")
 streaming = importlib.import_module("cnnviz_cli.engine.stream")
