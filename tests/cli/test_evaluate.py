@@ -112,3 +112,12 @@ def test_files_and_variables_say_by_what_maps_are_judged(tmp_path: Path) -> None
         "measure": ["subsets"], "subset_cells": 5, "subsets": 50,
     }  # fmt: skip
     assert "evaluate" not in load_settings("gradcam", {}, None, {}).as_json()
+
+
+def test_the_page_tells_of_every_measure_and_of_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip().strip("`") for line in page.splitlines() if line.startswith("| `")]
+    known = {column for one in measures() for column in one.column_names}
+    assert set(rows) <= known
+    for one in measures():
+        assert f"`{one.name}" in page, one.name
