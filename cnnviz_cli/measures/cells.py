@@ -23,6 +23,7 @@ from cnnviz_cli.measures.api import (
     spearman,
     value,
 )
+from cnnviz_cli.measures.common.losses import losses
 
 
 @value
@@ -54,8 +55,7 @@ def cells(options: Options, scope: Scope) -> Trial:
         reading: Reading,
         again: Mapping[Again, Reading | str],  # noqa: ARG001
     ) -> Verdict:
-        lost = (evidence[whole][image, 0] - evidence[hidden][image]).cpu().double().numpy()
-        found = spearman(lost, cell_sums(reading.signed, side))
+        found = spearman(losses(evidence, whole, hidden, image), cell_sums(reading.signed, side))
         return Verdict.of({"": found}, why="no cell changes the score, or the map is the same over all of them")
 
     return Trial(judge, (hidden, whole))

@@ -26,6 +26,7 @@ from cnnviz_cli.measures.api import (
     spearman,
     value,
 )
+from cnnviz_cli.measures.common.losses import losses
 
 HIDDEN = 0.2
 """The share of the cells that each subset hides."""
@@ -72,7 +73,7 @@ def subsets(options: Options, scope: Scope) -> Trial:
         intact = float(evidence[whole][image, 0])
         masks = variants.hidden(int(evidence[Seeds()][image]), 0, variants.count)
         sums = masks @ cell_sums(reading.signed, side).reshape(-1)
-        lost = intact - scores
+        lost = losses(evidence, whole, hidden, image)
         half = len(lost) // 2
         halves = [spearman(lost[part], sums[part]) for part in (slice(half), slice(half, None))]
         numbers = {"": spearman(lost, sums), "error": abs(halves[0] - halves[1])}
