@@ -174,9 +174,11 @@ class _Sight:
 
     def value(self, inputs: Tensor, beside: Mapping[str, Tensor]) -> Tensor:
         """(n,) the objective in (n, C, H, W) inputs."""
-        made = self._pass(inputs, Plan.of(Activation(layer) for layer in self.layers))
+        # Others want them as they are, and a first layer may work in place.
+        made = self._pass(inputs.clone(), Plan.of(Activation(layer) for layer in self.layers))
+        maps = self.maps_of({name: one.clone() for name, one in beside.items()})
         with torch.no_grad():
-            return _Beside(self.of, self.maps_of(beside)).value(made)
+            return _Beside(self.of, maps).value(made)
 
     def maps_of(self, inputs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """By name of a picture and by layer (n, C, h, w) maps."""

@@ -329,6 +329,34 @@ def test_reached_is_the_objective_of_the_input() -> None:
     torch.testing.assert_close(evidence[needs[2]], (maps[:, 0] + 2 * maps[:, 3]).mean((1, 2)) / 5**0.5)
 
 
+class InPlaceFirst(nn.Module):
+    """Its first layer writes over what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(3, 6, 3, padding=1)
+        self.end = nn.Conv2d(6, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.conv2(self.relu(x))).mean((2, 3))
+
+
+def test_what_is_measured_is_not_written_over() -> None:
+    net, batch, guide = tiny.build(InPlaceFirst), tiny.pictures(2), tiny.pictures(2).flip(0) - 0.5
+    before, beside = batch.clone(), guide.clone()
+    needs = [Reached(TargetLogit()), Reached(Likeness("conv2"))]
+    evidence = answers_of(net, needs, seeds=(0, 1), classes=(1, 4), batch=batch, guide=guide)
+    assert (before < 0).any()
+    assert (beside < 0).any()
+    assert torch.equal(batch, before)
+    assert torch.equal(guide, beside)
+    maps, others = (net.conv2(one.relu()).flatten(2) for one in (before, beside))
+    for row, (one, other) in enumerate(zip(maps, others, strict=True)):
+        nearest = other[:, (other.T @ one).argmax(0)]
+        torch.testing.assert_close(evidence[needs[1]][row], (one * nearest).mean())
+
+
 def test_what_was_asked_for_is_the_magnitude_of_every_step() -> None:
     net, photo = tiny.build(tiny.Plain), photographs(1)
     from dataclasses import replace
