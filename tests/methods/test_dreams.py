@@ -20,6 +20,7 @@ from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.needs import Evidence, Given, Seeds
 from cnnviz_cli.core.objectives import Negated, TargetLogit
 from cnnviz_cli.core.unit_objectives import Channel, Energy
+from cnnviz_cli.methods.common import climbing
 from cnnviz_cli.methods.common import views as views_module
 from cnnviz_cli.methods.common.canvases import (
     KLT,
@@ -251,8 +252,10 @@ def test_one_band_is_the_gradient_over_its_deviation() -> None:
     torch.testing.assert_close(normalize_bands(gradient.clone()), gradient / gradient.std())
 
 
-def test_bands_add_up_and_have_one_deviation_each() -> None:
-    """By Mordvintsev's definition: split, normalise, merge."""
+@pytest.mark.parametrize("together", [1 << 22, 0])
+def test_bands_add_up_and_have_one_deviation_each(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Mordvintsev's definition: split, normalise, merge; colours together, and one by one."""
+    monkeypatch.setattr(climbing, "_TOGETHER", together)
     gradient = torch.randn(1, 2, 33, 48, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     places = torch.arange(-3, 4).double()
     kernel = (-0.5 * places**2).exp()
@@ -273,7 +276,9 @@ def test_bands_add_up_and_have_one_deviation_each() -> None:
     total = rest / rest.std()
     for band in reversed(bands):
         total = up(total, band) + band / band.std()
-    torch.testing.assert_close(normalize_bands(gradient.clone()), total, rtol=1e-9, atol=1e-9)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = normalize_bands(gradient.clone(memory_format=layout))
+        torch.testing.assert_close(found, total, rtol=1e-9, atol=1e-9)
 
 
 def test_nothing_stays_nothing_and_constants_have_no_bands() -> None:

@@ -16,6 +16,10 @@ BANDS = 4
 _LEAST_SIDE = 8
 """Of a level that is divided further."""
 
+_TOGETHER = 1 << 22
+"""Numbers of a gradient up to which its colours are divided together: 16 MiB, that of 1180 x 1180 pixels. One by one
+takes twice the time, and holds a third."""
+
 
 @value
 class Adam:
@@ -107,29 +111,20 @@ def recolour(picture: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
 
 def normalize_bands(gradient: Tensor, levels: int = BANDS) -> Tensor:
     """(1, C, h, w) the sum of the bands of a Laplacian pyramid, each over its standard deviation (Mordvintsev's
-    `lap_normalize`). Colours pass one by one and bands lie in the gradient's own memory, which is written over, so that
-    of a large picture little more than the gradient is held."""
-    import torch
-    from torch.nn.functional import interpolate
-
+    `lap_normalize`). Colours of a large picture pass one by one, and bands lie in the gradient's own memory, which is
+    written over, so that little more than the gradient is held."""
+    at_once = gradient.shape[1] if gradient.numel() <= _TOGETHER else 1
     rest, bands = gradient, []
     for _ in range(levels):
         if min(rest.shape[2:]) < _LEAST_SIDE:
             break
-        half = (rest.shape[2] // 2, rest.shape[3] // 2)
-        low = torch.cat(
-            [
-                interpolate(blur(rest[:, colour : colour + 1], 1.0), half, mode="bilinear", align_corners=False)
-                for colour in range(rest.shape[1])
-            ],
-            1,
-        )
-        _add(rest, low, -1)
+        low = _half(rest, at_once)
+        _add(rest, low, -1, at_once)
         bands.append(rest)
         rest = low
     total = _unit(rest)
     for band in reversed(bands):
-        _add(_unit(band), total, 1)
+        _add(_unit(band), total, 1, at_once)
         total = band
     return total
 
@@ -145,13 +140,25 @@ def _least(number: Tensor) -> Tensor:
     return number.clamp(min=torch.finfo(number.dtype).tiny)
 
 
-def _add(band: Tensor, low: Tensor, sign: int) -> None:
+def _half(band: Tensor, at_once: int) -> Tensor:
+    """Blurred, at half the size, `at_once` colours at a time."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    size = (band.shape[2] // 2, band.shape[3] // 2)
+    parts = [
+        interpolate(blur(part, 1.0), size, mode="bilinear", align_corners=False) for part in band.split(at_once, 1)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _add(band: Tensor, low: Tensor, sign: int, at_once: int) -> None:
+    """Add what is of half the size, `at_once` colours at a time."""
     from torch.nn.functional import interpolate
 
     size = (band.shape[2], band.shape[3])
-    for colour in range(band.shape[1]):
-        part = interpolate(low[:, colour : colour + 1], size, mode="bilinear", align_corners=False)
-        band[:, colour : colour + 1].add_(part, alpha=sign)
+    for part, small in zip(band.split(at_once, 1), low.split(at_once, 1), strict=True):
+        part.add_(interpolate(small, size, mode="bilinear", align_corners=False), alpha=sign)
 
 
 def blur(picture: Tensor, sigma: float) -> Tensor:
