@@ -42,8 +42,13 @@ OTHERS = {
     # a network, through the functions of `models` above
     "run/dream_run.py": {
         "Session.load(command, settings, reporter, local_rank)",
-        "Image.open(self.sink.place(output.path))",  # of ours, whose bytes were hashed as they were written
+        # images, through the functions of `files`
+        "Folder.open(fields.against, settings)",
+        "Folder.open(self._fields.against, self.settings)",
     },
+    "api/dream.py": {"Folder.open(chosen.against, session.settings)"},
+    # of ours, whose bytes were hashed as they were written
+    "run/dream_sheets.py": {"Image.open(self._sink.place(output.path))"},
     "run/dream_scores.py": {"Image.open(locate(root, output.path))"},  # hashed before
     "run/explain.py": {"Session.load(command, settings, reporter, local_rank, threads)"},
     # the system's own

@@ -1,4 +1,4 @@
-"""lucent: any RuntimeError of a network is taken for a picture that is too small.
+"""lucent: any RuntimeError of a network is taken for an image that is too small.
 
 `render_vis` catches RuntimeError, out of memory among them, warns of the size in the first step and is silent
 afterwards.
@@ -25,4 +25,4 @@ with warnings.catch_warnings(record=True) as caught:
     found = render.render_vis(
         Net(), "conv:0", lambda: param.image(224), transforms=[], thresholds=(3,), progress=False, show_image=False
     )
-print(len(found), "picture;", sum("not big enough" in str(one.message) for one in caught), "warning of its size")
+print(len(found), "image;", sum("not big enough" in str(one.message) for one in caught), "warning of its size")

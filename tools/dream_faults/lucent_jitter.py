@@ -15,4 +15,4 @@ edges = {"top": 0, "left": 0, "bottom": 0, "right": 0}
 for view in views:
     for name, line in zip(edges, (view[0], view[:, 0], view[-1], view[:, -1]), strict=True):
         edges[name] += bool((line == 0).all())
-print("of 200 views of a white picture so many have a black edge at", edges)
+print("of 200 views of a white image so many have a black edge at", edges)

@@ -1,4 +1,4 @@
-"""lucent: every picture fails with the kornia of today.
+"""lucent: every image fails with the kornia of today.
 
 0.1.8 calls `kornia.get_rotation_matrix2d` and `kornia.warp_affine`, which kornia 0.9 has under `kornia.geometry` alone.
 It runs with kornia 0.4.1.

@@ -1,4 +1,4 @@
-"""lucent: a wide picture is shown to the network as a square.
+"""lucent: a wide image is shown to the network as a square.
 
 `render_vis` enlarges a picture with a side below 224 to 224 x 224, whatever its proportions.
 """
@@ -12,4 +12,4 @@ net.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0
 render.render_vis(
     net, "0:0", lambda: param.image(300, 150), transforms=[], thresholds=(1,), progress=False, show_image=False
 )
-print("a picture 150 high and 300 wide is seen as", seen[0])
+print("an image 150 high and 300 wide is seen as", seen[0])
