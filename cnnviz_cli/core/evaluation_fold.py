@@ -15,11 +15,19 @@ from cnnviz_cli.core.evaluation_records import (
     ColumnRecord,
     Evaluation,
     EvaluationHead,
+    MosaicRecord,
+    MosaicsFound,
     RowRecord,
 )
 
 MOST_KEPT = 1000
 """Numbers of a cell that are kept for its median; of more there is none."""
+
+NO_MOSAICS = (
+    "mosaics need all images and the network in one process, so that there are none of shards, of a cluster or of a "
+    "run that was interrupted; the same command again without --shard and --ray adds them, and does nothing else"
+)
+"""Why nothing is known of mosaics where no process has made any."""
 
 Key = tuple[str, str, str]
 """Family, method and layer, empty where there is none; of a control the family is empty."""
@@ -154,6 +162,7 @@ class EvaluationTally:
         self._ranks = {column.name: _Ranks() for column in head.columns if column.better != "none"}
         self._apart: dict[tuple[Key, Key], Moments] = {}
         self._alike: dict[tuple[Key, Key], Moments] = {}
+        self._mosaics: list[MosaicRecord] | None = None
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take in an image's record, as the manifest has it; one without judged maps does not count."""
@@ -163,11 +172,26 @@ class EvaluationTally:
         self._images += 1
         self._cases += len(cases)
         for case in cases:
-            for key, judged in case.items():
-                rows = self._rows if key[0] else self._controls
-                rows.setdefault(key, _Row()).add(judged)
-            self._compare({key: judged.get("measures") or {} for key, judged in case.items() if key[0]})
+            self._add_case(case)
         self._add_agreement(record)
+
+    def add_mosaics(self, found: MosaicsFound | None) -> None:
+        """Take in what was found of mosaics, after all records; None where none were made."""
+        plan = self._head.mosaics
+        if plan is None:
+            return
+        self._mosaics = list(found.mosaics) if found else []
+        for case in mosaic_cases(self._mosaics):
+            self._add_case(case)
+        why = (found.undone if found else NO_MOSAICS) if not self._mosaics else ""
+        for row in (*self._rows.values(), *self._controls.values()) if why else ():
+            row.undone.setdefault(plan.measure, why)
+
+    def _add_case(self, case: Mapping[Key, Mapping[str, Any]]) -> None:
+        for key, judged in case.items():
+            rows = self._rows if key[0] else self._controls
+            rows.setdefault(key, _Row()).add(judged)
+        self._compare({key: judged.get("measures") or {} for key, judged in case.items() if key[0]})
 
     def _compare(self, numbers: Mapping[Key, Mapping[str, float]]) -> None:
         for name, ranks in self._ranks.items():
@@ -210,6 +234,7 @@ class EvaluationTally:
             order_by=head.order_by,
             tell_apart=self._tell_apart(keys),
             left_out=head.left_out,
+            mosaics=self._mosaics,
         )
 
     def _alpha(self, column: ColumnRecord) -> float | None:
@@ -306,3 +331,19 @@ def judged_cases(record: Mapping[str, Any]) -> Iterator[dict[Key, Mapping[str, A
         cases += [{} for _ in range(at + 1 - len(cases))]
         cases[at][key] = judged
     yield from cases
+
+
+def mosaic_cases(mosaics: Sequence[MosaicRecord]) -> Iterator[dict[Key, Mapping[str, Any]]]:
+    """Of each image of each mosaic, as `judged_cases` has it, what was found of its class."""
+    for mosaic in mosaics:
+        for image in range(len(mosaic.of)):
+            yield {
+                (one.family or "", one.method, one.layer or ""): {
+                    "target": mosaic.labels[image],
+                    "measures": {
+                        name: number for name, numbers in one.measures.items() if (number := numbers[image]) is not None
+                    },
+                    "undone": one.undone or {},
+                }
+                for one in mosaic.maps
+            }

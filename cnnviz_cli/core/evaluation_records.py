@@ -63,6 +63,27 @@ class LeftOut(Record):
     why: str
 
 
+class MosaicPlan(Record):
+    """How images are composed to mosaics, in which methods are asked for the class of each."""
+
+    measure: str = Field(description="That reads them.")
+    most: int = Field(ge=1, description="Sets of images, at most.")
+    sure: float = Field(description="How probable an image's class has to be, at least.")
+    cell: Literal["full", "small"] = Field(
+        description="Whether an image keeps the size that the network gets it in, or is halved."
+    )
+    undone: str | None = optional("Why there are none, whatever the images are.")
+
+
+class CascadePlan(Record):
+    """That maps are followed while a network's weights are shuffled from the top down."""
+
+    measure: str = Field(description="That follows them.")
+    stages: int = Field(ge=1, description="At most.")
+    alike: str = Field(description="The curve of how alike magnitudes are to the untouched map's.")
+    signed: str = Field(description="The same with signs.")
+
+
 class EvaluationHead(Record):
     """What of an evaluation is known before the first image; a journal has it, so that shards can be merged."""
 
@@ -71,6 +92,39 @@ class EvaluationHead(Record):
     methods: list[MethodRecord]
     order_by: str = Field(description="The column that methods are in the order of; empty if none ranks.")
     left_out: list[LeftOut] = Field(default_factory=list)
+    mosaics: MosaicPlan | None = optional("If a measure reads mosaics.")
+    cascade: CascadePlan | None = optional("If a measure follows one.")
+
+
+class MosaicMap(Record):
+    """What was found of a method's maps, or a control's, in the four arrangements of a mosaic."""
+
+    family: str | None = Field(description="Null of a control.")
+    method: str = Field(description="The method, or the control's name.")
+    layer: str | None
+    measures: dict[str, list[float | None]] = Field(
+        description="By column of each image, in the order of `of`: the mean over its four places, to nine digits."
+    )
+    undone: dict[str, str] | None = optional("Why a column has no number of an image: the first reason.")
+
+
+class MosaicRecord(Record):
+    """Four images of different classes as one input, in four arrangements: each image is once in each place."""
+
+    of: list[str] = Field(description="The images' paths, in their places from left to right, row by row.")
+    classes: list[int] = Field(description="The likeliest of each image, which is asked for.")
+    labels: list[str]
+    sha256: str = Field(description="Of the digests of the images' files, in their places, and of the size.")
+    size: tuple[int, int] = Field(description="Height and width of the input.")
+    path: str | None = optional("The figure that shows it.")
+    maps: list[MosaicMap] = Field(description="Of the methods, then of the controls.")
+
+
+class MosaicsFound(Record):
+    """All mosaics of a run, or why there are none."""
+
+    mosaics: list[MosaicRecord] = Field(default_factory=list)
+    undone: str = ""
 
 
 class CellRecord(Record):
@@ -118,3 +172,4 @@ class Evaluation(Record):
     order_by: str
     tell_apart: int | None = optional("How many images would tell the first two methods apart, at two standard errors.")
     left_out: list[LeftOut]
+    mosaics: list[MosaicRecord] | None = optional("Images side by side, if a measure reads mosaics.")

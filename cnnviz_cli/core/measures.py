@@ -268,13 +268,44 @@ class JudgeMap(Protocol):
         """
 
 
+JudgeCell = Callable[[Reading, slice, slice], Verdict]
+"""How the map of one image's class over a mosaic is judged, of which the image fills these rows and columns."""
+
+
+@value
+class Mosaics:
+    """Four images of different classes as one input, in which methods are asked for the class of each.
+
+    They are made once all images have passed, by `run`; of a measure that reads them nothing is said of an image alone.
+
+    Attributes:
+        most: sets of four, at most; each is seen in four arrangements, so that every image is once in every place.
+        sure: how probable its class has to be in an image by itself.
+        small: whether an image is halved, so that a mosaic has the size of an input, or keeps its size.
+        undone: why there are none, whatever the images are; empty if there may be some.
+    """
+
+    most: int
+    sure: float
+    small: bool
+    judge: JudgeCell
+    undone: str = ""
+
+
 @value
 class Trial:
-    """What a measure needs to judge one map, and the pure function from the answers to a verdict."""
+    """What a measure needs to judge one map, and the pure function from the answers to a verdict.
+
+    Attributes:
+        mosaics: what is judged in the place of each image's map, by a measure that reads mosaics.
+        cascade: the names of two curves along stages of shuffled weights, if it has such: of magnitudes, with signs.
+    """
 
     judge: JudgeMap
     needs: tuple[Need, ...] = ()
     again: tuple[Again, ...] = ()
+    mosaics: Mosaics | None = None
+    cascade: tuple[str, str] | None = None
 
 
 Build = Callable[[Any, Scope], Trial]

@@ -10,6 +10,7 @@ from cnnviz_cli.core.measures import (
     Again,
     Column,
     Marked,
+    Mosaics,
     Noisy,
     Order,
     OtherTarget,
@@ -42,7 +43,7 @@ from cnnviz_cli.core.value import value
 
 __all__ = [
     "Again", "Around", "Column", "EachCell", "Emptied", "Evidence", "Fill", "FillOptions", "Given", "Input",
-    "Jolted", "Marked", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells",
+    "Jolted", "Marked", "Mosaics", "Need", "NoOptions", "Noisy", "Order", "OtherTarget", "PositiveMap", "RandomCells",
     "Reading", "Removed", "RiseFills", "RiseOptions", "Scope", "Scores", "Scrambled", "Seeds", "SeenThrough",
     "Trial", "UsageError", "Verdict", "Whole", "cell_sums", "effective_share", "gini", "largest_change",
     "measure", "option", "parse_fill", "pearson", "resolution", "spearman", "ssim", "value",

@@ -75,7 +75,7 @@ def randomisation(options: Options, scope: Scope) -> Trial:  # noqa: ARG001
         before, after = _entropy(reading), _entropy(last)
         return Verdict.of({**numbers, "complexity_rise": (after - before) / before if before > 0 else nan}, curves)
 
-    return Trial(judge, again=stages)
+    return Trial(judge, again=stages, cascade=("all", "signed"))
 
 
 def _compare(reading: Reading, other: Reading) -> tuple[float, float, float]:

@@ -138,7 +138,8 @@ def _table(maps: Sequence[RandomisedMap], stages: Sequence[str], scene: Scene, s
     rows = [head]
     for number, one in enumerate(maps):
         tiles = [_tile(one, stage, scene, side) for stage in range(len(stages) + 1)]
-        curve = _likeness(one, side, tiles[0].height - line_height(SMALL) - 4, first=not number)
+        named = _named_curves(maps, number)
+        curve = _likeness(one, side, tiles[0].height - line_height(SMALL) - 4, named)
         rows.append(stack_horizontally([_names(one, NAMES), *tiles, curve], CLOSE))
     return stack_vertically(rows, CLOSE)
 
@@ -154,7 +155,7 @@ def _wrapped(maps: Sequence[RandomisedMap], stages: Sequence[str], scene: Scene,
             cells.append(stack_vertically([named, _tile(one, stage, scene, side)], 2))
         label = set_lines([Line("likeness", SMALL, MUTED)], side)
         picture = cells[0].height - label.height - 2 - line_height(SMALL) - 4
-        cells.append(stack_vertically([label, _likeness(one, side, picture, first=not number)], 2))
+        cells.append(stack_vertically([label, _likeness(one, side, picture, _named_curves(maps, number))], 2))
         rows = [stack_horizontally(cells[start : start + across], CLOSE) for start in range(0, len(cells), across)]
         head = set_lines([Line(elide(one.named.title, SECTION, width), SECTION)], width)
         parts.append(stack_vertically([head, *rows], CLOSE // 2))
@@ -194,7 +195,13 @@ def _tile(one: RandomisedMap, stage: int, scene: Scene, side: int) -> Block:
     return block
 
 
-def _likeness(one: RandomisedMap, side: int, height: int, *, first: bool) -> Block:
+def _named_curves(maps: Sequence[RandomisedMap], number: int) -> tuple[bool, bool]:
+    """Whether the curves of a row are named, of magnitudes and of signed values: where each is drawn first."""
+    first = next((at for at, one in enumerate(maps) if one.signed), None)
+    return number in (0, first), number == first
+
+
+def _likeness(one: RandomisedMap, side: int, height: int, named: tuple[bool, bool]) -> Block:
     """How alike maps are along the stages: magnitudes in blue, signed values in grey, a line where red begins."""
     height = max(height, round(0.6 * side))  # however flat the maps are
     known = [value for value in (*one.alike, *one.signed) if value is not None]
@@ -222,12 +229,12 @@ def _likeness(one: RandomisedMap, side: int, height: int, *, first: bool) -> Blo
             continue
         for (stage, value), point in zip(places, points, strict=True):
             draw_dot(block, point[0], round(point[1]), beats=not (stage and value > ALIKE), radius=4)
-    if first:
+    if named[0]:
         base = height + 4 + SMALL
         start = min(gutter, side - text_width("magnitudes", SMALL))
         put_text(block, start, base, "magnitudes", SMALL, BLUE)
         left = start + text_width("magnitudes", SMALL) + 8
-        if one.signed and left + text_width("signed", SMALL) <= side:
+        if named[1] and left + text_width("signed", SMALL) <= side:
             put_text(block, left, base, "signed", SMALL, MUTED)
     return block
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.mosaic_sets import IMAGES
 from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine.execution import Precision
@@ -62,7 +63,8 @@ class JudgedCost:
     def passes(self, methods: Sequence[str], measures: Sequence[str]) -> int:
         """The passes of one image for these methods, judged by these measures; what several ask for counts once.
 
-        A measure that runs methods again takes all of their passes each time.
+        A measure that runs methods again takes all of their passes each time; one that reads mosaics as often as an
+        image of a mosaic has places, which is more than its images take where there are more than mosaics hold.
         """
         explainer = self.judge.explainer
         precision, size = explainer.session.execution.precision, explainer.session.context.input_spec.size
@@ -77,7 +79,8 @@ class JudgedCost:
         judge = self.judge.only(measures)
         judged = judge.plan_for(names, size)
         judging = passes_of(judged, precision) if judged.needs else 0
-        return explaining * (1 + len(judge.again_for(names, size))) + judging
+        mosaics = IMAGES if judge.reads_mosaics(names, size) else 0
+        return explaining * (1 + len(judge.again_for(names, size)) + mosaics) + judging
 
 
 @dataclass(frozen=True)

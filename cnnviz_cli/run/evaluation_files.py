@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
-from cnnviz_cli.core.evaluation_fold import EvaluationTally, judged_cases
-from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, Key, judged_cases, mosaic_cases, six_digits
+from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicsFound
 from cnnviz_cli.core.figure_settings import FigureSize, parse_figure_size
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Table
@@ -49,28 +50,39 @@ class EvaluationFiles:
 
 
 def write_evaluation(
-    sink: Sink, run: Run, model: ModelRecord, head: EvaluationHead, records: Records
+    sink: Sink,
+    run: Run,
+    model: ModelRecord,
+    head: EvaluationHead,
+    records: Records,
+    mosaics: MosaicsFound | None = None,
 ) -> EvaluationFiles:
     """Write the leaderboard and the table; neither where nothing was judged. Raises OutputError if the disk refuses, or
     files of others are in the way."""
     tally = EvaluationTally(head)
     for record in records():
         tally.add(json.loads(record))
+    tally.add_mosaics(mosaics)
     evaluation = tally.evaluation
     if not evaluation.cases or not shown_columns(evaluation):
         return EvaluationFiles()
-    kind = str(run.config["format"])
     figure = draw_leaderboard(evaluation, run.config, f"{model.name} ({model.weights})")
-    facts = {"Method": STEM, "Model": f"{model.name} ({model.weights})"}
+    sheet = write_sheet(sink, run, model, STEM, figure)
+    return EvaluationFiles((sheet,), (_write_table(sink, records, mosaics),))
+
+
+def write_sheet(sink: Sink, run: Run, model: ModelRecord, stem: str, figure: Figure) -> Output:
+    """Write a figure about all images; raises what `write_evaluation` does."""
+    kind = str(run.config["format"])
+    facts = {"Method": stem, "Model": f"{model.name} ({model.weights})"}
     facts["Settings"] = config_digest(run.command, run.config)
     file, (width, height) = encode_with_facts(figure, kind, facts, _size(run.config).dpi)
-    path = file_name(STEM, file.suffix if file.note else SUFFIXES[kind])
+    path = file_name(stem, file.suffix if file.note else SUFFIXES[kind])
     sha256 = sink.write_figure(path, file.data)
-    sheet = Output(
+    return Output(
         family=STEM, method=None, layer=None, target=None, path=path, sha256=sha256, width=width, height=height,
         range=None, state="ok",
     )  # fmt: skip
-    return EvaluationFiles((sheet,), (_write_table(sink, records),))
 
 
 def draw_leaderboard(evaluation: Evaluation, config: Mapping[str, Any], model: str) -> Figure:
@@ -95,7 +107,7 @@ def _size(config: Mapping[str, Any]) -> FigureSize:
     return replace(size, density=VECTOR_DENSITY) if config["format"] in VECTOR else size
 
 
-def _write_table(sink: Sink, records: Records) -> Table:
+def _write_table(sink: Sink, records: Records, mosaics: MosaicsFound | None) -> Table:
     path = file_name(STEM, "csv")
     place = sink.place(path)
     head = _line(TABLE_HEAD)
@@ -105,11 +117,11 @@ def _write_table(sink: Sink, records: Records) -> Table:
     with sink.open_replacement(path) as file:
         file.write(head)
         digest.update(head)
-        for record in records():
-            for row in table_rows(json.loads(record)):
-                line = _line(row)
-                file.write(line)
-                digest.update(line)
+        rows = (row for record in records() for row in table_rows(json.loads(record)))
+        for row in chain(rows, mosaic_rows(mosaics)):
+            line = _line(row)
+            file.write(line)
+            digest.update(line)
     return Table(path=path, sha256=digest.hexdigest())
 
 
@@ -125,11 +137,23 @@ def _begins_with(path: Path, head: bytes) -> bool:
 def table_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Of an image's record a line for each number, as `TABLE_HEAD` has it."""
     for case in judged_cases(record):
-        for (family, method, layer), judged in case.items():
-            target = judged.get("target")
-            label = target if isinstance(target, str) else (target or {}).get("label", "")
-            for name, number in sorted((judged.get("measures") or {}).items()):
-                yield record["source"], family or CONTROL, method, layer, label or "", name, repr(number)
+        yield from _rows_of_case(record["source"], case)
+
+
+def mosaic_rows(found: MosaicsFound | None) -> Iterator[tuple[str, ...]]:
+    """Of all mosaics a line for each number of each image."""
+    mosaics = found.mosaics if found else []
+    sources = [source for mosaic in mosaics for source in mosaic.of]
+    for source, case in zip(sources, mosaic_cases(mosaics), strict=True):
+        yield from _rows_of_case(source, case)
+
+
+def _rows_of_case(source: str, case: Mapping[Key, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for (family, method, layer), judged in case.items():
+        target = judged.get("target")
+        label = target if isinstance(target, str) else (target or {}).get("label", "")
+        for name, number in sorted((judged.get("measures") or {}).items()):
+            yield source, family or CONTROL, method, layer, label or "", name, repr(six_digits(number))
 
 
 def _line(cells: Iterable[str]) -> bytes:

@@ -30,6 +30,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.execution import take_notes
 from cnnviz_cli.engine.observe import Choose, Observation
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.capability_check import MethodRequest, build_recipes, select_methods
 from cnnviz_cli.run.image_data import ImageResult, NetworkInput, TaskName
@@ -210,6 +211,13 @@ class Explainer:
         session = self.session.with_net(net)
         recipes = [build_recipes(one, session.context, len(session.targets.ranks)) for one in self.requests]
         return self._with_plan(session, self.requests, recipes)
+
+    def for_targets(self, count: int) -> Explainer:
+        """The same methods for so many targets, which are said of each batch."""
+        session = self.session
+        question = replace(session.question, targets=TargetSelector(tuple(range(count))))
+        recipes = [build_recipes(one, session.context, count) for one in self.requests]
+        return self._with_plan(replace(session, question=question), self.requests, recipes)
 
     def batch_size_for(self, one: NetworkInput) -> int:
         """How many inputs of the size of one pass together, which are fewer the larger they are; raises ImageError if a

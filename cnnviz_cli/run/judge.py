@@ -149,6 +149,11 @@ class Judge:
         """How the methods are run once more for some maps, each way once."""
         return tuple(dict.fromkeys(how for name in names for trial in self._taken(name, size) for how in trial.again))
 
+    def reads_mosaics(self, names: Sequence[MapName], size: tuple[int, int]) -> bool:
+        """Whether some measure reads mosaics."""
+        trials = (trial for name in names[:1] for trial in self.trials_of(name, size))
+        return any(trial.mosaics and not trial.mosaics.undone for trial in trials)
+
     def _taken(self, name: MapName, size: tuple[int, int]) -> Iterator[Trial]:
         """The trials of a map: of a control, all that do not run methods again."""
         return (trial for trial in self.trials_of(name, size) if not (name.control and trial.again))
@@ -251,7 +256,7 @@ class Judge:
         verdicts: dict[Measure, Verdict] = {}
         for request, trial in zip(self.requests, self.trials_of(name, batch.size), strict=True):
             measure = request.measure
-            if name.control and trial.again:
+            if trial.mosaics or (name.control and trial.again):
                 continue
             why = reading.undone or batch.why_absent(trial.needs, image)
             if why:

@@ -65,7 +65,8 @@ def leading_columns(head: EvaluationHead) -> list[ColumnRecord]:
     """The columns whose numbers stand under a figure: of each measure that ranks the first, the leading one first."""
     first: dict[str, ColumnRecord] = {}
     for one in head.columns:
-        if one.ranked and one.better != "none":
+        in_mosaics = head.mosaics is not None and one.measure == head.mosaics.measure
+        if one.ranked and one.better != "none" and not in_mosaics:
             first.setdefault(one.measure, one)
     return sorted(first.values(), key=lambda one: one.name != head.order_by)[:MOST_FINDINGS]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -11,10 +12,18 @@ from torch import Tensor
 from cnnviz_cli.config.evaluate_fields import EvaluateFields, evaluate_fields
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.evaluation_records import ColumnRecord, EvaluationHead, LeftOut, MeasureRecord, MethodRecord
+from cnnviz_cli.core.evaluation_records import (
+    CascadePlan,
+    ColumnRecord,
+    EvaluationHead,
+    LeftOut,
+    MeasureRecord,
+    MethodRecord,
+    MosaicPlan,
+)
 from cnnviz_cli.core.families import EVALUATE
 from cnnviz_cli.core.judgements import JudgedImage, MapAgreement
-from cnnviz_cli.core.measures import Again
+from cnnviz_cli.core.measures import Again, Measure, Mosaics, Trial
 from cnnviz_cli.core.method import Recipe
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.rank_statistics import mid_ranks, pearson
@@ -107,6 +116,31 @@ class RunJudge:
             for at, one in enumerate(judged)
         ]
 
+    @property
+    def _trials(self) -> list[tuple[Measure, Trial]]:
+        """The measures, and their trials of the first map."""
+        size = self._explainer.session.context.input_spec.size
+        trials = self.judge.trials_of(self.names[0], size)
+        return [(request.measure, trial) for request, trial in zip(self.judge.requests, trials, strict=True)]
+
+    @property
+    def mosaics(self) -> list[tuple[Measure, Mosaics]]:
+        """The measures that read mosaics of images."""
+        return [(measure, trial.mosaics) for measure, trial in self._trials if trial.mosaics]
+
+    def _mosaic_plan(self) -> MosaicPlan | None:
+        for measure, one in self.mosaics:
+            cell: Literal["full", "small"] = "small" if one.small else "full"
+            return MosaicPlan(measure=measure.name, most=one.most, sure=one.sure, cell=cell, undone=one.undone or None)
+        return None
+
+    def _cascade_plan(self) -> CascadePlan | None:
+        for measure, trial in self._trials:
+            if trial.cascade:
+                alike, signed = (f"{measure.name}.{name}" for name in trial.cascade)
+                return CascadePlan(measure=measure.name, stages=len(trial.again), alike=alike, signed=signed)
+        return None
+
     def head(self) -> EvaluationHead:
         """What is known before the first image."""
         explainer = self._explainer
@@ -157,6 +191,8 @@ class RunJudge:
             ],
             order_by=order_by,
             left_out=list(self.left_out),
+            mosaics=self._mosaic_plan(),
+            cascade=self._cascade_plan(),
         )
 
     @property

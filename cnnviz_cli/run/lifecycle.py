@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
-from cnnviz_cli.core.evaluation_records import EvaluationHead
+from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
 from cnnviz_cli.core.families import DREAM, EVALUATE
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
@@ -37,6 +37,7 @@ from cnnviz_cli.files.output.resume import Input, Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink, locate
+from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run
 from cnnviz_cli.run.identity import request_digest, run_seal
 from cnnviz_cli.run.judged_again import holds_with
 
@@ -141,6 +142,10 @@ class Backend(ABC):
         """Figures of all records together, once every one is there."""
         return ()
 
+    def after_run(self, _slots: Sequence[Any], _ledger: Ledger, _header: RunHeader, *, again: bool) -> AfterRun:  # noqa: ARG002
+        """What is made of all images together, of a judged run, by one process that has the network."""
+        return AfterRun()
+
     def finish_drawing(self) -> Iterable[ImageRecord]:
         """After an interruption: the records of what was being drawn and is there in a moment."""
         return ()
@@ -180,8 +185,15 @@ def execute_on(
             earlier = ledger.begin(header, names, own_slots, fold_of(settings))
             report_earlier_run(earlier, len(own_slots), settings.output, reporter, setup.batch_size)
             stopped = _collect_records(backend, own_slots, ledger, reporter)
+            after = AfterRun()
+            if stopped is None and header.evaluation and not shard.label:
+                try:
+                    with timer.measure("compute"):
+                        after = backend.after_run(own_slots, ledger, header, again=force)
+                except (KeyboardInterrupt, Terminated) as signal:
+                    stopped = signal
         return conclude_run(
-            ledger, sink, setup, backend, stopped, started=started, done_before=earlier.done, timer=timer
+            ledger, sink, setup, backend, stopped, started=started, done_before=earlier.done, timer=timer, after=after
         )
 
 
@@ -221,17 +233,18 @@ def conclude_run(
     started: datetime,
     done_before: int,
     timer: StageTimer,
+    after: AfterRun = NOTHING_AFTER,
 ) -> Outcome:
-    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any, and
-    `sheets` are those of a run that computed nothing."""
+    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any, `sheets`
+    are those of a run that computed nothing, and `after` is what was made of all images together."""
     if backend and stopped is None:
         sheets = backend.sheets(ledger)
     tables: Sequence[Table] = ()
     head = setup.header.evaluation
     if head and stopped is None and not ledger.shard.label:
-        found = write_evaluated(sink, setup.header.run, setup.header.model, head, ledger.records)
-        sheets, tables = [*sheets, *found[0]], found[1]
-    ended = ledger.finish(interrupted=stopped is not None, sheets=sheets, tables=tables)
+        found = write_evaluated(sink, setup.header.run, setup.header.model, head, ledger.records, after.mosaics)
+        sheets, tables = [*sheets, *found[0], *after.sheets], found[1]
+    ended = ledger.finish(interrupted=stopped is not None, sheets=sheets, tables=tables, mosaics=after.mosaics)
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
     report = RunReport(
@@ -266,6 +279,7 @@ def write_evaluated(
     model: ModelRecord,
     head: EvaluationHead,
     records: Callable[[], Iterable[bytes]],
+    mosaics: MosaicsFound | None = None,
 ) -> tuple[Sequence[Output], Sequence[Table]]:
     """The figures and tables about all images of a run that judges; a usual run has its numbers in the manifest alone.
 
@@ -275,7 +289,7 @@ def write_evaluated(
         return (), ()
     from cnnviz_cli.run.evaluation_files import write_evaluation  # with numpy and Pillow, which others may never need
 
-    found = write_evaluation(sink, run, model, head, records)
+    found = write_evaluation(sink, run, model, head, records, mosaics)
     return found.sheets, found.tables
 
 
@@ -388,11 +402,15 @@ def conclude_if_done(
         resumed = ledger.inspect(header, names, own_slots, fold)
         if ledger.remaining or resumed.damaged or (fold and not own_slots):
             return None
+        after = kept_after_run(sink, header, ledger.records) if not shard.label else AfterRun()
+        if after is None:
+            return None
         ledger.make_ready()
         report_earlier_run(resumed, len(own_slots), root, reporter, earlier.batch)
         setup = RunSetup(header, header.run.device, earlier.batch)
+        timer = StageTimer()
         return conclude_run(
-            ledger, sink, setup, None, None, sheets, started=started, done_before=resumed.done, timer=StageTimer()
+            ledger, sink, setup, None, None, sheets, started=started, done_before=resumed.done, timer=timer, after=after
         )
 
 

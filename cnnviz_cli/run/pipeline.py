@@ -14,9 +14,10 @@ from cnnviz_cli.core.figure_settings import BY_RUN, Scale, parse_scale
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.files.output.resume import Ledger, RunHeader
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
+from cnnviz_cli.run.after_run import AfterRun
 from cnnviz_cli.run.explain import BatchExplainer, Explainer
 from cnnviz_cli.run.image_data import (
     ImageResult,
@@ -32,6 +33,7 @@ from cnnviz_cli.run.image_data import (
 from cnnviz_cli.run.lifecycle import Backend, RunSetup, StageTimer
 from cnnviz_cli.run.manifest_header import device_name, run_header, settings_digest
 from cnnviz_cli.run.scales import RangeKey, WidestRanges, range_key, share_ranges
+from cnnviz_cli.run.second_pass import SecondPass
 from cnnviz_cli.run.workers import JobResult, WorkerHandle, WorkerPool, completed_future
 
 ALL_MAPS_FIRST = "every map is computed before the first is drawn, for a scale that all share"
@@ -257,6 +259,9 @@ class LocalBackend(Backend):
 
     def finish_drawing(self) -> Iterator[ImageRecord]:
         return self._pipeline.finish_drawing(FINISH_TIMEOUT)
+
+    def after_run(self, slots: Sequence[OutputSlot], ledger: Ledger, header: RunHeader, *, again: bool) -> AfterRun:
+        return SecondPass.run(self._explainer, self._spec, slots, ledger, header, self.sink, self.reporter, again=again)
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         if note := fast_decode_note(self._spec.reading):

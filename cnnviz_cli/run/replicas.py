@@ -26,9 +26,10 @@ from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.device import MEMORY_SHARE, free_memory
-from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.files.output.resume import Ledger, RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.after_run import AfterRun
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
@@ -38,6 +39,7 @@ from cnnviz_cli.run.pipeline import FINISH_TIMEOUT, render_spec
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 from cnnviz_cli.run.replica_plan import ReplicaPlan, replica_bytes
 from cnnviz_cli.run.replica_process import ReplicaJob, SharedStatus, become_replica, serve
+from cnnviz_cli.run.second_pass import SecondPass
 from cnnviz_cli.run.workers import READ_TIMEOUT, Stage, crash_text, exit_reason, late_text
 
 
@@ -125,6 +127,11 @@ class ReplicaPool(PartPool[Replica]):
         Image.init()  # imports fifty modules: here once, and not in each replica
         self._fill()  # at once: a progress bar has threads, and the first forks need not be made beside them
         return super().records(slots, ledger)
+
+    def after_run(self, slots: Sequence[OutputSlot], ledger: Ledger, header: RunHeader, *, again: bool) -> AfterRun:
+        return SecondPass.run(
+            self._explainer, self._spec, slots, ledger, header, self._sink, self._reporter, again=again
+        )
 
     def _count_for(self, slots: Sequence[OutputSlot], ledger: Ledger) -> int:
         wanted = self._plan.count

@@ -21,6 +21,7 @@ JOURNAL = "manifest.jsonl"
 RUN_REPORT = "run.json"
 FOLD_STATE = "run.scale.json"
 KEPT_FOLD = "run.against.json"
+KEPT_MOSAICS = "run.mosaics.json"
 
 JOURNAL_PREFIX = b'{"journal":"cnnviz",'  # the first bytes of every journal that is not empty
 FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'  # the first bytes of what a shard has added up over its images

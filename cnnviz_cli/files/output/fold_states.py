@@ -84,21 +84,21 @@ class FoldStates(Generic[AnyFold]):
 
 
 class KeptFold(Generic[AnyFold]):
-    """What was added up over images that are no inputs of the run, kept for a later run that asks the same of them."""
+    """What was added up beside a run's inputs, or over all of them, kept for a later run that asks the same."""
 
-    def __init__(self, sink: Sink, kind: type[AnyFold], about: Mapping[str, Any]) -> None:
-        """`about`: all that the fold depends on, its images with it, as plain JSON."""
-        self._sink, self._kind = sink, kind
+    def __init__(self, sink: Sink, kind: type[AnyFold], about: Mapping[str, Any], name: str = KEPT_FOLD) -> None:
+        """`about`: all that the fold depends on, its images with it, as plain JSON; `name`: of the file."""
+        self._sink, self._kind, self._name = sink, kind, name
         self._about = hashlib.sha256(to_compact_json({"fold": kind.name, **about})).hexdigest()
 
     def write(self, fold: AnyFold) -> None:
         """Keep a fold. Raises OutputError if the disk refuses."""
-        self._sink.write(KEPT_FOLD, _encode({"about": self._about, "state": fold.to_state()}))
+        self._sink.write(self._name, _encode({"about": self._about, "state": fold.to_state()}))
 
     def read(self) -> AnyFold | None:
         """The fold that was kept, if it is about the same."""
         try:
-            data = read_regular(self._sink.root / KEPT_FOLD, _MAX_BYTES, follow=False)
+            data = read_regular(self._sink.root / self._name, _MAX_BYTES, follow=False)
             state = parse_json(data)["state"]
             same = not has_duplicate_keys(data) and _encode({"about": self._about, "state": state}) == data
             return self._kind.from_state(state) if same else None

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.evaluation_fold import EvaluationTally
-from cnnviz_cli.core.evaluation_records import EvaluationHead
+from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
@@ -72,6 +72,7 @@ def write_manifest(
     sheets: Sequence[Output] = (),
     tables: Sequence[Table] = (),
     evaluation: EvaluationHead | None = None,
+    mosaics: MosaicsFound | None = None,
     name: str = MANIFEST,
 ) -> AccuracyCounter | None:
     """Write ``manifest.json``, one image in memory at a time; returns the network's accuracy, if that is known.
@@ -109,6 +110,7 @@ def write_manifest(
         file.write(b"]" if separator == b"\n  " else b"\n ]")
         after["summary"] = add_accuracy(summary, tally).model_dump(mode="json")
         if judged is not None:
+            judged.add_mosaics(mosaics)
             after["evaluation"] = judged.evaluation.model_dump(mode="json")
         after = dict(sorted({**after, DIGEST_KEY: seal.digest(after)}.items()))
         for key, value in after.items():

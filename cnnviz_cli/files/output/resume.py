@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import ImageError, OutputError
-from cnnviz_cli.core.evaluation_records import EvaluationHead
+from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Table, Tool
@@ -262,8 +262,15 @@ class Ledger:
         """The records of all that is done, in the order of the inputs."""
         return self._index.records()
 
-    def finish(self, *, interrupted: bool, sheets: Sequence[Output] = (), tables: Sequence[Table] = ()) -> RunOutcome:
-        """Write the manifest of all that is done, and of the `sheets` and `tables` about all of it."""
+    def finish(
+        self,
+        *,
+        interrupted: bool,
+        sheets: Sequence[Output] = (),
+        tables: Sequence[Table] = (),
+        mosaics: MosaicsFound | None = None,
+    ) -> RunOutcome:
+        """Write the manifest of all that is done, and of the `sheets`, `tables` and `mosaics` about all of it."""
         if self._header is None:
             raise ValueError("the run has not begun")
         with self._mutex:
@@ -280,6 +287,7 @@ class Ledger:
                 sheets=sheets,
                 tables=tables,
                 evaluation=self._header.evaluation,
+                mosaics=mosaics,
                 name=self._shard.manifest,
             )
         return RunOutcome(status, add_accuracy(summary, tally), tally.mistakes if tally else [])
