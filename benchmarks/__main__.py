@@ -20,6 +20,7 @@ from benchmarks import (
     dream_peers,
     dream_quality,
     end_to_end,
+    evaluate,
     gpu,
     memory,
     precision,
@@ -50,7 +51,8 @@ def main() -> None:
         "parts",
         nargs="*",
         metavar="PART",
-        help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream",
+        help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream, "
+        "evaluate",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -66,6 +68,7 @@ def main() -> None:
         "precision": lambda: ([], precision.notes("bf16") + precision.notes("fp16")),
         "channels": lambda: ([], channels.notes()),
         "dream": lambda: (dream.everything(given.rounds), []),
+        "evaluate": lambda: (evaluate.everything(given.rounds), []),
     }
     unknown = [name for name in given.parts if name not in parts]
     if unknown:

@@ -17,7 +17,7 @@ from benchmarks.measure import Line
 SAMPLES = sorted((Path(__file__).parents[1] / "sample_images").glob("*.[pj][np]g"))
 
 
-def _peak(images: int, command: str, width: int | None, *options: str) -> float:
+def peak(images: int, command: str, width: int | None, *options: str) -> float:
     """GiB at the peak of a run over copies of the sample images, as the run itself reports it."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "in"), Path(folder, "out")
@@ -41,7 +41,7 @@ def growth(command: str, few: int, many: int, *, width: int | None = None, runs:
     Args:
         width: in pixels, to make images of 4:3 of that width; None takes the samples as they are.
     """
-    less, more = (statistics.median(_peak(images, command, width) for _ in range(runs)) for images in (few, many))
+    less, more = (statistics.median(peak(images, command, width) for _ in range(runs)) for images in (few, many))
     size = f" of {width} x {width * 3 // 4}" if width else ""
     name = f"{command}: peak memory, {many} images{size} over {few}"
     return Line(name, f"{many} images, GiB", f"{few} images, GiB", (more, less), more / less, "<= 1.05")
@@ -49,7 +49,7 @@ def growth(command: str, few: int, many: int, *, width: int | None = None, runs:
 
 def variants(command: str, few: tuple[str, ...], many: tuple[str, ...], counts: tuple[int, int]) -> Line:
     """One image with many altered inputs against few."""
-    less, more = (statistics.median(_peak(1, command, None, *options) for _ in range(3)) for options in (few, many))
+    less, more = (statistics.median(peak(1, command, None, *options) for _ in range(3)) for options in (few, many))
     name = f"{few[1]}: peak memory, {counts[1]} variants over {counts[0]}"
     return Line(name, f"{counts[1]}, GiB", f"{counts[0]}, GiB", (more, less), more / less, "<= 1.05")
 
