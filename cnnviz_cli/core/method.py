@@ -155,7 +155,11 @@ class Recipe:
 
 @value
 class Method:
-    """A registered method, see `method`; `build` makes its recipe, `summary` is the first line of its docstring."""
+    """A registered method, see `method`; `build` makes its recipe, `summary` is the first line of its docstring.
+
+    Attributes:
+        of_class: whether of a classifier's image it wants a class where nothing is named to paint, not a layer.
+    """
 
     name: str
     family: str
@@ -164,6 +168,7 @@ class Method:
     summary: str
     paper: str
     title: str
+    of_class: bool = False
 
 
 _METHODS: dict[str, Method] = {}
@@ -194,7 +199,7 @@ def option_types(options: type[Any]) -> dict[str, Any]:
 
 
 def method(
-    name: str, *, family: str, options: type[Any], paper: str, title: str = ""
+    name: str, *, family: str, options: type[Any], paper: str, title: str = "", of_class: bool = False
 ) -> Callable[[Callable[[Any, MethodContext], Recipe]], Callable[[Any, MethodContext], Recipe]]:
     """Register a method under a name.
 
@@ -204,6 +209,7 @@ def method(
         options: a `value` whose fields were made by `option`.
         paper: the reference, with its address.
         title: its name in figures, for instance "Grad-CAM"; `name` if empty.
+        of_class: see `Method`.
 
     Raises:
         ValueError: the name is taken or not possible, the family unknown, an option has no help, or an option of the
@@ -232,7 +238,7 @@ def method(
         summary = (build.__doc__ or (title or name if sys.flags.optimize > 1 else "")).strip().splitlines()
         if not summary:
             raise ValueError(f"{name}: a docstring's first line says what one sees")
-        _METHODS[name] = Method(name, family, options, build, summary[0], paper, title or name)
+        _METHODS[name] = Method(name, family, options, build, summary[0], paper, title or name, of_class)
         return build
 
     return register

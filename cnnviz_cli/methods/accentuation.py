@@ -25,6 +25,7 @@ class Options(NoiseOptions):
     title="Feature accentuation",
     family="dream",
     options=Options,
+    of_class=True,
     paper="Hamblin et al., Feature Accentuation: Revealing 'What' Features Respond to in Natural Images, 2024, "
     "https://arxiv.org/abs/2402.10039",
 )
@@ -32,7 +33,8 @@ def accentuation(options: Options, context: MethodContext) -> Recipe:
     """What of an image speaks for the target, brought out: it starts from the image and stays near it.
 
     x climbs the objective less w |a(x) - a(image)|^2 / |a(image)|^2 in views of both alike, where a is a
-    layer below; on coefficients that fall as f^-1, by Adam at rate 0.02.
+    layer below; on coefficients that fall as f^-1, by Adam at rate 0.02. Where neither a class nor a layer is
+    named, the target is the image's likeliest class.
     """
     near = context.layers.resolve(options.near)
     parts = [(options.nearness / len(near), Nearness(layer)) for layer in near] if options.nearness else []

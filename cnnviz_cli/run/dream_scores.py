@@ -76,7 +76,8 @@ def _settings(manifest: Manifest, *, allow_code: bool) -> Settings:
     for name in ("region", *DREAM_FILES):
         if section.get(name) is None or name in _ABOUT_PAINTING:
             section.pop(name, None)
-    if not manifest.images or not any(o.target for image in manifest.images for o in image.outputs):
+    painted = [output for image in manifest.images for output in image.outputs if output.dream]
+    if not painted or any(output.target is None for output in painted):  # no class was named
         config.pop("target", None)
     for name in ("frames", "animate", "size", "spectrum"):
         section.pop(name, None)

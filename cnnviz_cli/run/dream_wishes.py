@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,16 @@ Vectors = Mapping[Path, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Wish:
-    """Something to paint: a class by its rank among the run's targets, or what an objective says."""
+    """Something to paint: a class by its rank among the run's targets, or what an objective says.
+
+    Attributes:
+        for_class: where nothing was named, whether it is for methods `of_class`, or for the others.
+    """
 
     subject: Subject
     of: Objective | None = None
     rank: int = 0
+    for_class: bool | None = None
 
     @property
     def is_class(self) -> bool:
@@ -68,6 +73,14 @@ def find_wishes(session: Session, fields: DreamFields, vectors: Vectors, *, imag
         yield from _class_wishes(session, images=images)
         return
     context = session.context
+    named = fields.layer or fields.unit or fields.direction or fields.like
+    kinds = {method.of_class for method, _ in session.settings.selected_methods(DREAM.name)}
+    default: bool | None = None
+    if images and context.classes and not named and True in kinds:
+        yield from (replace(wish, for_class=True) for wish in _class_wishes(session, images=images))
+        if False not in kinds:
+            return
+        default = False
     if fields.layer:
         layers = context.layers.resolve(fields.layer)
     else:
@@ -85,7 +98,7 @@ def find_wishes(session: Session, fields: DreamFields, vectors: Vectors, *, imag
                 yield Wish(Subject(layer=layer, direction=direction.name), direction)
         else:
             whole: OfLayer = Energy(layer) if fields.like is None else Likeness(layer, GUIDE)
-            yield Wish(Subject(layer=layer, like=_name_of(fields.like)), whole)
+            yield Wish(Subject(layer=layer, like=_name_of(fields.like)), whole, for_class=default)
 
 
 def _sum_wish(session: Session, terms: Sequence[SumTerm], vectors: Vectors, *, images: bool) -> Wish:

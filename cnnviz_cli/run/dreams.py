@@ -168,6 +168,8 @@ class Dreamer:
             own = replace(context, subject=wish.of, rank=wish.rank)
             plain = replace(own, counterfactual=False).target
             for method, options in settings.selected_methods(DREAM.name):
+                if wish.for_class not in (None, method.of_class):
+                    continue
                 try:
                     recipe, ascent = _recipe(method, options, own, known, images=images)
                 except UsageError as error:

@@ -384,3 +384,36 @@ def test_the_bundled_network_takes_its_dream_for_the_class(cnnviz: Command, tmp_
 def test_no_two_flags_of_the_command_have_one_name(cnnviz: Command) -> None:
     flags = re.findall(r"^ {2,6}(?:-\w, )?--(?:\[no-\])?([a-z-]+)", cnnviz("dream", "--help").out, re.MULTILINE)
     assert len(flags) == len(set(flags)) > 40
+
+
+def test_an_accentuation_of_nothing_named_is_of_the_likeliest_class(
+    dream: Command, cnnviz: Command, photo: Path, tmp_path: Path
+) -> None:
+    short = (photo, "--steps", "2")
+    dream(*short, "--method", "accentuation", "-o", tmp_path / "a")
+    dream(*short, "--method", "accentuation", "--target", "top1", "-o", tmp_path / "b")
+    dream(*short, "--method", "accentuation", "--layer", "mid", "-o", tmp_path / "c")
+    dream(*short, "--method", "octaves,accentuation", "-o", tmp_path / "d")
+    dream(*short, "-o", tmp_path / "e")
+    painted = {
+        name: {one.method: one for one in manifest(tmp_path / name).images[0].outputs if one.dream} for name in "abcde"
+    }
+    target = painted["a"]["accentuation"].target
+    assert target is not None
+    cnnviz("gradcam", photo, *HOW, "-o", tmp_path / "explained")
+    assert target.index == manifest(tmp_path / "explained").images[0].predictions[0].index
+    assert painted["c"]["accentuation"].target is None
+    assert painted["d"]["octaves"].target is None
+    # Files say their settings.
+    pixels = {
+        (name, method): np.asarray(Image.open(tmp_path / name / one.path)).tobytes()
+        for name, outputs in painted.items()
+        for method, one in outputs.items()
+    }
+    alike = [pixels[name, "accentuation"] for name in "abd"]
+    assert len(set(alike)) == 1
+    assert pixels["c", "accentuation"] not in alike
+    assert pixels["d", "octaves"] == pixels["e", "octaves"]
+    for name in "abcd":
+        checked = cnnviz("verify", tmp_path / name, "--scores", "--allow-code")
+        assert checked.code == 0, checked.out + checked.err

@@ -87,7 +87,9 @@ def test_the_same_bits_twice_in_a_batch_and_alone(name: str) -> None:
 @pytest.mark.parametrize("kind", tiny.NETS, ids=[kind.__name__ for kind in tiny.NETS])
 def test_a_picture_is_one_and_scores_rise(name: str, kind: type[nn.Module]) -> None:
     net = tiny.build(kind).float()
-    panel = paint(name, net, subject=Energy("conv2"), steps=12)
+    # What keeps an accentuation near the photograph is part of its score, and falls from its height at the start.
+    near = {"nearness": 0.1} if name == "accentuation" else {}
+    panel = paint(name, net, subject=Energy("conv2"), steps=12, **near)
     assert float(panel.values.min()) >= 0
     assert float(panel.values.max()) <= 1
     scores = panel.scores[0]
