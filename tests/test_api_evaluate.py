@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from run.colours import COLOURS, SIDE, Colours
 from torch import Tensor, nn
 
 import cnnviz_cli
@@ -87,3 +88,28 @@ def test_of_the_quick_ones_what_does_not_apply_is_left_out(batch: Tensor) -> Non
         found = cnnviz_cli.evaluate(Sealed().eval(), batch[:1], measures="sparseness", steps=4, samples=4)
     assert "lrp" not in {row.method for row in found.leaderboard}
     assert "gradcam" in {row.method for row in found.leaderboard}
+
+
+def test_mosaics_are_made_of_images_in_memory() -> None:
+    net = Colours().eval()
+    colours = torch.tensor(list(COLOURS.values())).float()
+    noise = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    images = 0.8 * colours[:, :, None, None] + 0.1 * noise
+    found = cnnviz_cli.evaluate(net, images, "gradcam,eigencam", "grid", labels=list(COLOURS), device="cpu")
+    means = {row.method: row.measures["grid"].mean for row in (*found.leaderboard, *found.controls)}
+    assert means["gradcam"] == 1.0
+    assert {means[name] for name in ("eigencam", "centre", "edges", "random pixels")} == {0.25}
+    assert found.record.mosaics is not None
+    (mosaic,) = found.record.mosaics
+    assert len(set(mosaic.of)) == 4
+    rows = [row for row in found.table() if row["method"] == "gradcam" and row["measure"] == "grid"]
+    assert [(row["image"], row["target"], row["value"]) for row in rows] == [
+        (source, label, 1.0) for source, label in zip(mosaic.of, mosaic.labels, strict=True)
+    ]
+
+
+def test_without_images_of_four_classes_python_warns(net: nn.Module, batch: Tensor) -> None:
+    with pytest.warns(UserWarning, match="grid is undone: a mosaic takes images of 4 classes"):
+        found = cnnviz_cli.evaluate(net, batch[:2], "gradcam", "grid,sparseness", device="cpu")
+    assert found.record.mosaics == []
+    assert "a mosaic takes images" in found.leaderboard[0].undone["grid"]

@@ -11,22 +11,32 @@ from warnings import warn
 from PIL import Image
 
 from cnnviz_cli.api.arguments import build_settings, rephrase_for_python
-from cnnviz_cli.api.explain import Networks, Pictures, WarningCollector, explain_images, open_session, with_input_size
+from cnnviz_cli.api.explain import (
+    Networks,
+    Pictures,
+    WarningCollector,
+    explain_images,
+    open_session,
+    read_one,
+    with_input_size,
+)
 from cnnviz_cli.api.images import as_image_list
 from cnnviz_cli.api.network import network_device
 from cnnviz_cli.api.results import ExplainedImage, Explanation
 from cnnviz_cli.config.evaluate_fields import QUICK, QUICK_METHODS
 from cnnviz_cli.core.errors import CnnvizError
-from cnnviz_cli.core.evaluation_fold import EvaluationTally
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, mosaic_cases, six_digits
 from cnnviz_cli.core.evaluation_records import Evaluation as EvaluationRecord
-from cnnviz_cli.core.evaluation_records import RowRecord
+from cnnviz_cli.core.evaluation_records import MosaicsFound, RowRecord
 from cnnviz_cli.core.families import EVALUATE
+from cnnviz_cli.core.mosaic_sets import Chosen, sets_of
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.render.raster import encode, rasterize
 from cnnviz_cli.run.evaluation_files import CONTROL, draw_leaderboard
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judged_records import agreement_record, control_records, judged_fields
-from cnnviz_cli.run.judging import with_judge
+from cnnviz_cli.run.judging import RunJudge, with_judge
+from cnnviz_cli.run.mosaics import MosaicImage, MosaicJudge
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,17 +175,45 @@ def evaluate(
             explained = tuple(explain_images(explainer, image_batch, collector))
             assert explainer.judge is not None
             tally = EvaluationTally(explainer.judge.head())
+            mosaics = _mosaics_of(explainer, image_batch, explained, collector)
         records = [_record_of(one) for one in explained]
         for record in records:
             tally.add(record)
+        tally.add_mosaics(mosaics)
     except CnnvizError as error:
         rephrase_for_python(error)
         raise
     for text in collector.warnings:
         warn(text, stacklevel=2)
     drawing = {"width": settings.width, "dpi": settings.dpi, "format": "png", "target": settings.target}
-    rows = tuple(row for record in records for row in _rows_of(record))
+    rows = (*(row for record in records for row in _rows_of(record)), *_rows_of_mosaics(mosaics))
     return Evaluation(explained, tally.evaluation, rows, drawing, session.model.name)
+
+
+def _mosaics_of(
+    explainer: Explainer, images: Any, explained: Sequence[ExplainedImage], reporter: WarningCollector
+) -> MosaicsFound | None:
+    """What is found of mosaics of the images; None where no measure reads any."""
+    judge = explainer.judge
+    plan = judge.head().mosaics if judge else None
+    if plan is None or not isinstance(judge, RunJudge):
+        return None
+    places: dict[tuple[str, str], int] = {}
+    records = []
+    for at, one in enumerate(explained):
+        places.setdefault((one.name, one._sha256), at)
+        predictions = [prediction.model_dump(mode="json") for prediction in one.predictions]
+        records.append({"source": one.name, "sha256": one._sha256, "predictions": predictions})
+    wanted = sets_of(plan, explainer.session.settings.seed, records)
+    if wanted.undone:
+        reporter.warn(f"{plan.measure} is undone: {wanted.undone}")
+        return MosaicsFound(undone=wanted.undone)
+
+    def load(one: Chosen) -> MosaicImage:
+        return MosaicImage.of(explainer, read_one(explainer, images, places[one.source, one.sha256]))
+
+    mosaics = MosaicJudge(explainer, judge.mosaics, reporter, controls=judge.judge.controls)
+    return MosaicsFound(mosaics=[mosaics.judge(one, load) for one in wanted.sets])
 
 
 def _record_of(image: ExplainedImage) -> dict[str, Any]:
@@ -222,3 +260,20 @@ def _rows_of(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "measure": name,
                 "value": number,
             }
+
+
+def _rows_of_mosaics(found: MosaicsFound | None) -> Iterator[dict[str, Any]]:
+    mosaics = found.mosaics if found else []
+    sources = [source for mosaic in mosaics for source in mosaic.of]
+    for source, case in zip(sources, mosaic_cases(mosaics), strict=True):
+        for (family, method, layer), judged in case.items():
+            for name, number in judged["measures"].items():
+                yield {
+                    "image": source,
+                    "family": family or CONTROL,
+                    "method": method,
+                    "layer": layer or None,
+                    "target": judged["target"],
+                    "measure": name,
+                    "value": six_digits(number),
+                }

@@ -35,18 +35,25 @@ def explain_images(explainer: Explainer, images: list[Any] | Tensor, reporter: R
     if isinstance(images, Tensor) and images.shape[1] != preprocessing.channels:
         what = f"the network reads {preprocessing.channels} channels, and the tensor has {images.shape[1]}"
         raise UsageError(what, where="images")
-    read = read_tensor if isinstance(images, Tensor) else read_input_image
-    reading = preprocessing, read_options(session.settings, preprocessing), session.question.masks
     batches = BatchExplainer(explainer, reporter)
     wording = replace(session.wording, model=session.model.name)
     for start in range(0, len(images), size):
-        batch = [read(image, start + offset, *reading) for offset, image in enumerate(images[start : start + size])]
+        batch = [read_one(explainer, images, at) for at in range(start, min(start + size, len(images)))]
         results = batches.results([loaded_image.network_input for loaded_image in batch], ())
         for loaded_image, result in zip(batch, results, strict=True):
             if isinstance(result, CnnvizError):
                 what = f"{loaded_image.source.name}: {result.what}"
                 raise type(result)(what, where=result.where, fix=result.fix, excerpt=result.excerpt) from result
             yield _explained_image(explainer, loaded_image, result, wording)
+
+
+def read_one(explainer: Explainer, images: list[Any] | Tensor, at: int) -> LoadedImage:
+    """One of the images, as the network gets it."""
+    session = explainer.session
+    preprocessing = session.model.preprocessing
+    read = read_tensor if isinstance(images, Tensor) else read_input_image
+    how = read_options(session.settings, preprocessing)
+    return read(images[at], at, preprocessing, how, session.question.masks)
 
 
 def _explained_image(
@@ -65,6 +72,7 @@ def _explained_image(
         ),
         context,
         result.judged,
+        loaded.original.sha256,
     )
 
 

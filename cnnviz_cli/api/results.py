@@ -250,6 +250,7 @@ class ExplainedImage(Drawn):
     explanations: tuple[Explanation, ...]
     _scene: FigureContext
     judged: JudgedImage | None = None
+    _sha256: str = ""
 
     @property
     def photo(self) -> Image.Image:

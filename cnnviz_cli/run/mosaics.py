@@ -22,6 +22,7 @@ from cnnviz_cli.core.panels import Panel, SingleMap
 from cnnviz_cli.core.readings import Reading, read_map, why_not_judged
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.run.explain import Explainer
+from cnnviz_cli.run.image_data import LoadedImage
 
 DIGITS = 9
 """Of a recorded number: the mean over a mosaic's images of what is no class's is known to six."""
@@ -38,6 +39,14 @@ class MosaicImage:
 
     tile: Tensor
     picture: Image.Image
+
+    @classmethod
+    def of(cls, explainer: Explainer, loaded: LoadedImage) -> MosaicImage:
+        """Of an image that was read."""
+        pixels = loaded.network_input.pixels
+        ready = isinstance(pixels, Tensor)
+        tile = pixels if ready else explainer.session.model.preprocessing.normalize([pixels])[0]
+        return cls(tile, loaded.crop)
 
 
 LoadImage = Callable[[Chosen], MosaicImage]

@@ -130,9 +130,7 @@ class SecondPass:
         return loaded
 
     def _image(self, one: Chosen) -> MosaicImage:
-        loaded = self._load(one.source, one.sha256)
-        tile = self.explainer.session.model.preprocessing.normalize([loaded.network_input.pixels])[0]
-        return MosaicImage(tile, loaded.crop)
+        return MosaicImage.of(self.explainer, self._load(one.source, one.sha256))
 
     def _draw(self, name: str, evaluation: Evaluation) -> Output | None:
         cascade = self.todo.head.cascade
