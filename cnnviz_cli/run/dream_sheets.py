@@ -139,8 +139,12 @@ def write_merged_sheets(
     settings = settings_type(run.command).model_validate(config)
     digest = config_digest(run.command, run.config)
     writer = SheetWriter(settings, model.name, model.weights, digest, sink, warn)
+    shown = list(islice(records, MAX_ON_SHEETS))
+    units = [output for record in shown for output in record.outputs if output.examples is not None]
+    if dream_fields(settings).against is not None and len(units) > 1:
+        warn("merging writes no pages of units, since it reads no images again: each unit has a sheet of its own")
     try:
-        return writer.write_run_sheets(list(islice(records, MAX_ON_SHEETS)))
+        return writer.write_run_sheets(shown)
     except OSError as error:  # of Pillow, too: a file that is gone, or was cut
         warn(f"there is no sheet of all pictures, since one cannot be read: {escape_text(str(error), 200)}")
         return []

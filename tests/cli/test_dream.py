@@ -223,6 +223,38 @@ def test_the_sheet_of_an_image_tells_its_pictures_apart(
     assert set(titles) == {"trunk.6", "trunk.6, number 2"}
 
 
+@pytest.mark.parametrize(
+    ("network", "asked", "title"),
+    [
+        ("located:segmenter", ("--target", "2"), "boat"),
+        ("located:detector", ("--objective", "thing", "--target", "1", "--min-score", "0"), "dog"),
+    ],
+)
+def test_the_sheet_of_what_is_located_names_the_label(
+    network: str,
+    asked: tuple[str, ...],
+    title: str,
+    cnnviz: Command,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    titles: list[str] = []
+    inner = dream_files.compose_change
+
+    def record(before: Any, tiles: Any, *more: Any) -> Any:
+        titles.extend(tile.title for tile in tiles)
+        return inner(before, tiles, *more)
+
+    monkeypatch.setattr(dream_files, "compose_change", record)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\ndog\nboat\n")
+    how = ("--model", network, "--allow-code", "--input-size", "32", "--threads", "1", "--device", "cpu")
+    done = cnnviz("dream", photo, *asked, "--labels", labels, "--steps", "1", *how, "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    assert titles == [title]
+
+
 def test_the_opposite_picture_lowers_the_answer(dream: Command, tmp_path: Path) -> None:
     low, high = (
         dream("--layer", "trunk.6", "--unit", "3", "--method", "pyramid", "--steps", "6", *more, "-o", tmp_path / name)

@@ -214,3 +214,18 @@ def test_python_gives_the_same(dream: Command, photos: Path, tmp_path: Path) -> 
         assert np.array_equal(np.asarray(one.sheet)[140:], np.asarray(written.convert("RGB"))[140:])
     (plain,) = cnnviz_cli.dream(nets.templates(), layer="relu", unit=0, steps=3, device="cpu", **how)
     assert (plain.percentile, plain.patches, plain.sheet) == (None, (), None)
+
+
+def test_merging_says_that_it_writes_no_pages_of_units(
+    dream: Command, cnnviz: Command, photos: Path, tmp_path: Path
+) -> None:
+    asked = ("--layer", "relu", "--unit", "0,1,2", "--against", photos, "-o", tmp_path / "o")
+    for shard in ("0/2", "1/2"):
+        done = dream(*asked, "--shard", shard)
+        assert done.code == 0, done.err
+    done = cnnviz("merge", tmp_path / "o")
+    assert done.code == 0, done.err
+    assert done.err.count("writes no pages of units") == 1
+    found = manifest(tmp_path / "o")
+    assert [sheet.path for sheet in found.sheets or ()] == ["dream.compare.png"]
+    assert len([sheet_of(image) for image in found.images]) == 3
