@@ -22,7 +22,6 @@ from benchmarks.compute import folded_forwards
 from benchmarks.dream import processor_seconds
 from benchmarks.measure import Line, line
 from benchmarks.memory import SAMPLES, peak
-from benchmarks.startup import bundled_weights
 from cnnviz_cli.api.arguments import build_settings
 from cnnviz_cli.api.explain import open_session
 from cnnviz_cli.config.evaluate_fields import QUICK_METHODS
@@ -34,7 +33,6 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import keep_freed_memory
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.files.images.decode import read_image
-from cnnviz_cli.models.load.efficientnet_lite import EfficientNetLite
 from cnnviz_cli.models.load.loaded_model import load_model
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judge import Batch, Judge, MeasureRequest
@@ -133,9 +131,7 @@ def peers(image: Tensor, maps: Sequence[np.ndarray[Any, Any]]) -> dict[str, Call
     from pytorch_grad_cam.metrics.road import ROADCombined
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
-    net = EfficientNetLite()
-    net.load_state_dict(torch.load(bundled_weights(), weights_only=True))
-    net.eval().requires_grad_(False)
+    net = load_model(NETWORK, reporter=QUIET).net.to(memory_format=torch.contiguous_format).eval()
     image = image.contiguous()
     target = ClassifierOutputSoftmaxTarget(int(net(image).argmax(1)))
 

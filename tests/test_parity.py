@@ -11,13 +11,15 @@ import parity
 import pytest
 import torch
 from parity_measure import Difference, Row, compare
+from parity_measures import TITLE
 from parity_wrong import DREAMS, Fault, faults
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.method import methods
 
 PAGE = (Path(__file__).parents[1] / "docs" / "parity.md").read_text(encoding="utf-8")
-LINES = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line[:2] == "| "]
+METHODS = PAGE.partition(TITLE)[0]
+LINES = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in METHODS.splitlines() if line[:2] == "| "]
 FAULTS = {fault.name: fault for fault in faults()}
 LARGE = ("captum_densenet", "captum_functional_relu")
 """Scripts that build whole networks of torchvision."""

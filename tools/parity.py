@@ -18,6 +18,7 @@ from warnings import simplefilter
 
 import torch
 from parity_measure import ATOL, BUNDLED, RTOL, Difference, Row, measure
+from parity_measures import section
 from parity_rows_cams import CAMS
 from parity_rows_pixels import PIXELS
 from parity_wrong import Fault, faults
@@ -110,7 +111,7 @@ def page(results: Iterable[Result], seen: Iterable[tuple[Fault, str]]) -> str:
         by_method.setdefault(result.row.method, []).append(result)
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in (*PEERS, "torch", "torchvision", "numpy"))
     head = HEAD.format(versions=versions, rtol=RTOL, atol=ATOL, bundled=BUNDLED)
-    return "\n".join([head, *_tables(by_method), FAULTS, *(_fault(fault, output) for fault, output in seen)])
+    return "\n".join([head, *_tables(by_method), section(), FAULTS, *(_fault(fault, output) for fault, output in seen)])
 
 
 def _tables(by_method: dict[str, list[Result]]) -> Iterator[str]:
