@@ -51,9 +51,10 @@ def read_one(explainer: Explainer, images: list[Any] | Tensor, at: int) -> Loade
     """One of the images, as the network gets it."""
     session = explainer.session
     preprocessing = session.model.preprocessing
-    read = read_tensor if isinstance(images, Tensor) else read_input_image
-    how = read_options(session.settings, preprocessing)
-    return read(images[at], at, preprocessing, how, session.question.masks)
+    how = preprocessing, read_options(session.settings, preprocessing), session.question.masks
+    if isinstance(images, Tensor):
+        return read_tensor(images[at], at, *how)
+    return read_input_image(images[at], at, *how)
 
 
 def _explained_image(
