@@ -131,7 +131,7 @@ def explain(
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``; by default where the network lies.
         precision: arithmetic of the network; gradients at the input and maps are computed in fp32 whatever this says.
         batch_size: images that pass the network together; halved where memory does not suffice. ``auto`` is 1, 2, 4 or
-            8 by the size of the network's largest layer, on an accelerator 32.
+            8 by the size of the network's largest layer, on an accelerator 32, and 1 where maps are judged.
         seed: where random draws start, together with each image's bytes.
         options: every option of the chosen methods, by its flag's name with underscores (``steps=50``), and as the
             command has them, for a network by name ``weights``, ``arch``, ``weights_key``, ``allow_code``,

@@ -341,7 +341,8 @@ class ComputingFields(BaseModel):
     )
     batch_size: Annotated[int | Literal["auto"], BeforeValidator(values.parse_auto_or_count(1))] = _computation(
         "auto",
-        "Images per batch; auto is 1, 2, 4 or 8 by the size of the largest layer, on an accelerator 32.",
+        "Images per batch; auto is 1, 2, 4 or 8 by the size of the largest layer, on an accelerator 32, and 1 where "
+        "maps are judged.",
         "auto|N",
         "-b",
     )

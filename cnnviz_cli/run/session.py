@@ -13,6 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from cnnviz_cli.config.evaluate_fields import evaluate_fields
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.global_rng import reseed_forwards
@@ -194,11 +195,14 @@ class Session:
     @property
     def batch_size(self) -> int:
         """How many images pass the network together, if memory allows; `auto` follows from the network, the size of
-        its input and the precision alone."""
+        its input and the precision alone, and is one where maps are judged: that takes an image hundreds of passes,
+        which make batches of their own, and an image that is finished is not lost."""
         if self.model.facts.one_at_a_time:
             return 1
         if self.settings.batch_size != "auto":
             return self.settings.batch_size
+        if evaluate_fields(self.settings).chosen:
+            return 1
         largest = max((prod(info.shape) for info in self.context.layers), default=0)
         return devices.batch_for(self.device, largest * (4 if self.settings.precision == "fp32" else 2))
 

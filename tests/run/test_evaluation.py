@@ -21,6 +21,8 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import Outcome, execute
 from cnnviz_cli.run.dry_run import describe_run
+from cnnviz_cli.run.image_data import NetworkInput
+from cnnviz_cli.run.judging import RunJudge
 from cnnviz_cli.run.lifecycle import conclude_if_done, write_evaluated
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -261,3 +263,36 @@ def test_two_targets_are_judged_each(tmp_path: Path, sources: list[Source]) -> N
     found = manifest(out)
     assert (found["evaluation"]["images"], found["evaluation"]["cases"]) == (6, 12)
     assert len(found["images"][0]["controls"]) == 8
+
+
+def test_an_image_that_is_judged_is_kept_when_the_run_is_interrupted_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [one for one in photographs(tmp_path / "in") if one.name != BROKEN]
+    run(tmp_path / "whole", sources, batch_size="auto")
+    judged: list[int] = []
+    real = RunJudge.judge_inputs
+
+    def stopped(self: RunJudge, inputs: Sequence[NetworkInput], *rest: Any) -> Any:
+        judged.append(len(inputs))
+        if len(judged) == 3:
+            raise KeyboardInterrupt
+        return real(self, inputs, *rest)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(RunJudge, "judge_inputs", stopped)
+        assert run(out, sources, batch_size="auto").status == "interrupted"
+    assert judged == [1, 1, 1]
+    assert [image["source"] for image in manifest(out)["images"]] == [one.name for one in sources[:2]]
+    run(out, sources, batch_size="auto")
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_the_numbers_of_an_image_do_not_depend_on_those_before_it(tmp_path: Path) -> None:
+    sources = [one for one in photographs(tmp_path / "in") if one.name != BROKEN]
+    found = []
+    for name, order in (("one", sources), ("other", [*sources[2:], *sources[:2]][::-1])):
+        run(tmp_path / name, order, batch_size="auto")
+        found.append({image["source"]: image for image in manifest(tmp_path / name)["images"]})
+    assert found[0] == found[1]
