@@ -147,17 +147,19 @@ def _half(band: Tensor, at_once: int) -> Tensor:
 
     size = (band.shape[2] // 2, band.shape[3] // 2)
     parts = [
-        interpolate(blur(part, 1.0), size, mode="bilinear", align_corners=False) for part in band.split(at_once, 1)
+        interpolate(blur(part, 1.0), size, mode="bilinear", align_corners=False)
+        for part in torch.split(band, at_once, 1)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def _add(band: Tensor, low: Tensor, sign: int, at_once: int) -> None:
     """Add what is of half the size, `at_once` colours at a time."""
+    import torch
     from torch.nn.functional import interpolate
 
     size = (band.shape[2], band.shape[3])
-    for part, small in zip(band.split(at_once, 1), low.split(at_once, 1), strict=True):
+    for part, small in zip(torch.split(band, at_once, 1), torch.split(low, at_once, 1), strict=True):
         part.add_(interpolate(small, size, mode="bilinear", align_corners=False), alpha=sign)
 
 
