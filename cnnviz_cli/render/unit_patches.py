@@ -210,5 +210,5 @@ def _row(unit: UnitFigure, tile: int, side: int) -> Block:
     put_text(head, 0, SECTION, title, SECTION, INK)
     left = text_width(title, SECTION) + TYPE
     put_text(head, left, SECTION, elide(words, TYPE, width - left), TYPE, MUTED)
-    notes = note_lines(unit.note, TYPE, width)
+    notes = [*note_lines(first.note, TYPE, width), *note_lines(unit.note, TYPE, width)]
     return stack_vertically([head, *([set_lines(notes, width)] if notes else []), body], GAP // 4)

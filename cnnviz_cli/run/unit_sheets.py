@@ -108,6 +108,8 @@ class PatchCutter:
             at=place.at,
             box=(round(left, 4), round(top, 4), round(right, 4), round(bottom, 4)),
         )
+        # An image of few pixels is shown by whole ones, which the position may see a part of.
+        window = _joined(window, back)
         inside = (back[0] - window[0], back[1] - window[1], back[2] - window[0], back[3] - window[1])
         return record, UnitPatch(picture, projection, place.value, place.source, _lengths(window), inside)
 
@@ -157,6 +159,11 @@ def _moved_within(box: Box, size: tuple[int, int]) -> Box:
     across, down = min(right - left, float(width)), min(bottom - top, float(height))
     left, top = min(max(left, 0.0), width - across), min(max(top, 0.0), height - down)
     return (left, top, left + across, top + down)
+
+
+def _joined(one: Box, two: Box) -> Box:
+    """The smallest box that has both in it."""
+    return (min(one[0], two[0]), min(one[1], two[1]), max(one[2], two[2]), max(one[3], two[3]))
 
 
 def _to_input(view: View, box: Box) -> Box:

@@ -154,6 +154,30 @@ def test_fewer_than_nine_images_give_as_many_patches(dream: Command, photos: Pat
     assert [one.source for one in examples] == ["2.png", "1.png", "0.png"]
 
 
+def test_patches_of_images_smaller_than_they_are_lie_within_their_frames(
+    dream: Command, photos: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    found: list[Any] = []
+    compose = cnnviz_cli.run.unit_sheets.compose_unit
+
+    def listen(unit: Any, *more: Any) -> Any:
+        found.extend(unit.patches)
+        return compose(unit, *more)
+
+    monkeypatch.setattr(cnnviz_cli.run.unit_sheets, "compose_unit", listen)
+    for number in range(2, COUNT):
+        (photos / f"{number}.png").unlink()
+    Image.new("RGB", (1, 1), (200, 30, 30)).save(photos / "point.png")
+    Image.new("RGB", (90, 2), (30, 30, 200)).save(photos / "strip.png")
+    done = dream("--layer", "conv", "--unit", "2", "--against", photos, "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    assert {"point.png", "strip.png"} <= {one.source for one in found}
+    for one in found:
+        (left, top, right, bottom), (width, height) = one.place, one.frame
+        assert -1e-9 <= left < right <= width + 1e-9, one.source
+        assert -1e-9 <= top < bottom <= height + 1e-9, one.source
+
+
 def test_a_class_has_a_percentile_and_no_sheet(dream: Command, photos: Path, tmp_path: Path) -> None:
     done = dream("--target", "1", "--against", photos, "-o", tmp_path / "o")
     assert done.code == 0, done.err

@@ -85,3 +85,12 @@ def test_pages_hold_values_above_their_patches() -> None:
     places = [(left, top) for left, top, item in block.leaves() if isinstance(item, Raster) and item.image is RED]
     assert values[0][0] == places[0][0]
     assert values[0][1] < places[0][1]
+
+
+def test_a_page_says_the_state_of_a_dream() -> None:
+    noted = DreamTile(DREAM.picture, "", DREAM.facts, "unmoved: no more than what it started from")
+    figures = [UnitFigure("one", [noted], [patch(0)]), UnitFigure("two", [DREAM], [patch(1)])]
+    words = [
+        item.text for _, _, item in compose_page(figures, "units", [], [], 1600).leaves() if isinstance(item, Text)
+    ]
+    assert words.count("Unmoved: no more than what it started from") == 1
