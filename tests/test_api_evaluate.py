@@ -113,3 +113,11 @@ def test_without_images_of_four_classes_python_warns(net: nn.Module, batch: Tens
         found = cnnviz_cli.evaluate(net, batch[:2], "gradcam", "grid,sparseness", device="cpu")
     assert found.record.mosaics == []
     assert "a mosaic takes images" in found.leaderboard[0].undone["grid"]
+
+
+def test_what_is_judged_by_annotations_is_refused_or_left_out_without_them(net: nn.Module, batch: Tensor) -> None:
+    with pytest.raises(cnnviz_cli.CnnvizError, match="inside judges by what people have marked"):
+        cnnviz_cli.evaluate(net, batch, "gradcam", "inside")
+    with pytest.warns(UserWarning, match="inside is left out: nothing says what is marked"):
+        found = cnnviz_cli.evaluate(net, batch[:1], "gradcam", "all", controls=False, budget=100)
+    assert "inside" not in {name.partition(".")[0] for row in found.leaderboard for name in row.measures}

@@ -82,6 +82,16 @@ class EvaluateFields(BaseModel):
         named = set(self.measure)
         return tuple(one for one in measures() if ALL in named or one.name in named or (QUICK in named and one.quick))
 
+    @property
+    def unmarked(self) -> tuple[Measure, ...]:
+        """The chosen measures that have nothing to judge by, since nothing says what is marked in the images."""
+        return tuple(one for one in self.chosen if one.by_people and self.annotations is None)
+
+    @property
+    def by_people_alone(self) -> bool:
+        """Whether no measure is chosen but those of what people have marked."""
+        return all(one.by_people for one in self.chosen)
+
     def options_of(self, measure: Measure) -> Any:
         """A measure's options."""
         return measure.options(**{item.name: getattr(self, item.name) for item in fields(measure.options)})
@@ -106,8 +116,22 @@ def recorded_evaluation(settings: Any, whole: dict[str, Any]) -> dict[str, Any] 
     }
 
 
+def check_annotations(settings: Any) -> None:
+    """Raise UsageError where a measure is named that judges by what is marked, and nothing is, or the reverse."""
+    section = evaluate_fields(settings)
+    named = [one.name for one in section.unmarked if one.name in section.measure]
+    if named:
+        raise UsageError(
+            f"it is missing, and {', '.join(named)} judges by what people have marked in the images",
+            where="--annotations",
+            fix="Say where that is: --annotations FILE|DIR, or leave the measure out.",
+        )
+
+
 def readers_of(option: str) -> list[str]:
     """The measures that read an option."""
+    if option == "annotations":
+        return [one.name for one in measures() if one.by_people]
     return [one.name for one in measures() if option in {item.name for item in fields(one.options)}]
 
 

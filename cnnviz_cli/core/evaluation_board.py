@@ -110,5 +110,7 @@ def _foot(evaluation: Evaluation) -> Iterator[str]:
         names = ", ".join(one.name for one in evaluation.left_out)
         yield f"Left out, for reasons that the manifest gives: {names}."
     missing = {name: why for row in evaluation.methods for name, why in row.undone.items() if name not in row.measures}
+    judged = {name for row in evaluation.methods for name in row.measures}
     for name, why in list(missing.items())[:3]:
-        yield f"Not judged everywhere, {name}: {why}."
+        within = any(one == name or one.startswith(f"{name}.") for one in judged)
+        yield f"Not judged {'everywhere' if within else 'at all'}, {name}: {why}."

@@ -326,6 +326,11 @@ class Measure:
     quick: bool
 
     @property
+    def by_people(self) -> bool:
+        """Whether it judges by what people have marked in the images."""
+        return self.group == "people"
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         """The full names of its columns."""
         return tuple(column.full_name(self.name) for column in self.columns)

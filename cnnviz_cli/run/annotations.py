@@ -84,11 +84,15 @@ class RunAnnotations:
         """The SHA-256 of the file that an image's annotation stands in, for its record; None if there is none."""
         return self.annotations.digest_of(source)
 
-    def check(self, sources: Iterable[Source], reporter: Reporter) -> bool:
+    def check(self, sources: Iterable[Source], reporter: Reporter, *, needed: bool = False) -> bool:
         """Say of how many images there are annotations, and which classes have their own. False if there are none.
 
+        Args:
+            needed: nothing else is judged by.
+
         Raises:
-            UsageError: one entry of a table stands for several images, so that it is not known whose it is.
+            UsageError: one entry of a table stands for several images, so that it is not known whose it is; or there
+                are none, and they are needed.
         """
         count, known = 0, 0
         first = ""
@@ -103,6 +107,12 @@ class RunAnnotations:
             if self.sha256 and users.setdefault(place, source.name) != source.name:
                 raise self._shared_entry(place, users[place], source.name)
         name = escape_text(self.annotations.name, 100)
+        if not known and needed:
+            raise UsageError(
+                f"{name} names none of these images, not even '{first}', and by nothing else are maps to be judged",
+                where=WHERE,
+                fix="Name the file or folder that is about them, or another measure: --measure",
+            )
         if not known:
             reporter.warn(
                 f"{name} names none of these images, not even '{first}': nothing is measured by what is marked"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from cnnviz_cli.config.evaluate_fields import evaluate_fields
 from cnnviz_cli.config.settings import Settings, settings_type
 from cnnviz_cli.core.families import EVALUATE
 from cnnviz_cli.core.method import Method
@@ -50,7 +51,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     if session.question.truths:
         session.question.truths.check(sources, reporter)
     if session.question.annotations:
-        session.question.annotations.check(sources, reporter)
+        session.question.annotations.check(sources, reporter, needed=evaluate_fields(settings).by_people_alone)
     naming = FigureNames(tasks, session.wording, several_targets=len(session.targets.ranks) > 1)
     suffix = SUFFIXES[settings.format]
     folder = FolderNames().folder_for(sources[0].name)

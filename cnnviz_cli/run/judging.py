@@ -43,6 +43,8 @@ from cnnviz_cli.run.remains import removes, with_remains
 AGREEMENT_CELLS = 14
 """Cells a side over which maps are compared with each other: no finer than the maps of most layers."""
 
+UNMARKED = "nothing says what is marked in the images: --annotations"
+
 NO_MAPS = "none of these methods gives a map that can be judged"
 
 
@@ -270,10 +272,14 @@ def with_judge(explainer: Explainer, reporter: Reporter, *, images: int = 1) -> 
     section = evaluate_fields(explainer.session.settings)
     if not section.chosen:
         return explainer
-    requests = tuple(MeasureRequest(one, section.options_of(one)) for one in section.chosen)
-    left: list[LeftOut] = []
+    left = [LeftOut(name=one.name, why=UNMARKED) for one in section.unmarked]
+    for measure in left:
+        reporter.warn(f"{measure.name} is left out: {measure.why}")
+    judging = [one for one in section.chosen if one not in section.unmarked]
+    requests = tuple(MeasureRequest(one, section.options_of(one)) for one in judging)
     if explainer.session.command == EVALUATE:
-        explainer, left = _with_maps_alone(explainer, reporter)
+        explainer, without_map = _with_maps_alone(explainer, reporter)
+        left += without_map
     judge, names = _judge_of(explainer, requests, section, images)
     if not any(name.task is not None for name in names):
         raise UsageError(NO_MAPS, where="--method", fix="See: cnnviz methods")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from cnnviz_cli.config.evaluate_fields import evaluate_fields
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
@@ -175,7 +176,7 @@ def execute_on(
             if setup.truths:
                 setup.truths.check(sources, reporter)
             if setup.annotations:
-                setup.annotations.check(sources, reporter)
+                setup.annotations.check(sources, reporter, needed=evaluate_fields(settings).by_people_alone)
             inputs: Sequence[Input] = sources if setup.subjects is None else setup.subjects
             slots = assign_folders(inputs)
             own_slots = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]

@@ -58,6 +58,17 @@ def test_an_option_that_no_chosen_measure_reads_is_a_mistake(capfd: pytest.Captu
     assert "--subsets: no chosen measure reads this option (removal)" in capfd.readouterr().err
 
 
+def test_what_is_judged_by_annotations_wants_them(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", SAMPLE, "--measure", "subsets,inside"]) == 2
+    heard = capfd.readouterr().err
+    assert "--annotations: it is missing, and inside judges by what people have marked" in heard
+    assert "--annotations FILE|DIR" in heard
+    assert main(["evaluate", SAMPLE, "--measure", "subsets", "--annotations", __file__]) == 2
+    heard = capfd.readouterr().err
+    assert "--annotations: no chosen measure reads this option (subsets)" in heard
+    assert "Measures that read it: inside." in heard
+
+
 def test_a_finished_run_is_no_image(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["gradcam", SAMPLE, "-o", str(out), "-q"]) == 0

@@ -196,3 +196,10 @@ def test_the_board_shows_what_ranks_and_names_layers_where_they_differ() -> None
     assert [one.name for one in board.columns] == ["m.gain"]
     assert [one.title for one in board.columns] == ["m gain"]
     assert [(row.title, row.layer) for row in board.rows] == [("Second", ""), ("First", ""), ("First", "deep")]
+
+
+def test_the_foot_says_whether_a_column_is_judged_nowhere_or_not_everywhere() -> None:
+    records = [record("0.png", {"first": 0.1, "second": None}, {})]
+    assert leaderboard_of(tallied(records), []).foot == ("Not judged everywhere, m: flat.",)
+    records = [record("0.png", {"first": None, "second": None}, {})]
+    assert leaderboard_of(tallied(records), []).foot == ("Not judged at all, m: flat.",)

@@ -78,9 +78,22 @@ def test_numbers_stand_in_the_manifest_and_images_without_a_box_say_why(cnnviz: 
 
 def test_annotations_of_other_images_leave_the_rest_as_it_is(cnnviz: Say) -> None:
     Path("boxes.csv").write_text("other.png,0,0,16,32,cat\n", encoding="utf-8")
-    said = cnnviz("boxes.csv")
+    said = cnnviz("boxes.csv", "--measure", "sparseness")
     assert "warning: boxes.csv names none of these images, not even '0.png': nothing is measured" in said
-    assert [numbers(image) for image in images().values()] == [{"inside": "it has no annotation"}] * 3
+    found = [numbers(image) for image in images().values()]
+    assert [one["inside"] for one in found] == ["it has no annotation"] * 3
+    assert all(0 <= one["sparseness"] <= 1 for one in found)
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_annotations_of_other_images_are_a_mistake_where_nothing_else_is_judged_by(
+    cnnviz: Say, more: tuple[str, ...]
+) -> None:
+    Path("boxes.csv").write_text("other.png,0,0,16,32,cat\n", encoding="utf-8")
+    for _ in range(2):
+        said = cnnviz("boxes.csv", *more, code=2)
+        assert "--annotations: boxes.csv names none of these images, not even '0.png', and by nothing else" in said
+        assert "Traceback" not in said
 
 
 def test_a_damaged_file_is_one_sentence(cnnviz: Say) -> None:
