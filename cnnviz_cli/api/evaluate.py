@@ -136,7 +136,7 @@ def evaluate(
     Nothing is written, and nothing of the caller's is changed.
 
     Args:
-        methods: names that ``cnnviz methods`` lists, ``quick`` for ten of several kinds, or ``all``. Those that do not
+        methods: names that ``cnnviz methods`` lists, ``quick`` for eight of them, or ``all``. Those that do not
             apply to the network, or give no map, are left out where they were not named.
         measures: names that ``cnnviz measures`` lists, ``quick``, or ``all``.
         measure_options: options of the measures, by their flags' names with underscores: ``{"steps": 32}``.

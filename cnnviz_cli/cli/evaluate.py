@@ -111,7 +111,7 @@ def _run(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help="Methods of any family, whose maps are judged; quick is ten of several kinds, all means every method. "
+            help="Methods of any family, whose maps are judged; quick is eight of them, all means every one. "
             "Repeatable, or with commas. (default quick)",
             rich_help_panel="Judging",
             autocompletion=completion.complete_methods,

@@ -28,10 +28,10 @@ USUAL_MEASURE = "subsets"
 """What ``--evaluate`` judges by, where no measure is named: one stream for all maps."""
 
 QUICK_METHODS = (
-    "gradcam", "layercam", "eigencam", "randomcam", "gradient", "smoothgrad", "integrated-gradients",
-    "guided-backprop", "lrp", "occlusion",
+    "gradcam", "layercam", "eigencam", "randomcam", "gradient", "smoothgrad", "guided-backprop", "lrp",
 )  # fmt: skip
-"""Ten methods of several kinds, a class-blind and a random one among them."""
+"""Eight methods of several kinds, a class-blind and a random one among them. Measures run them again, so none of them
+takes more than about fifty passes of an image."""
 
 
 def _check_measures(given: tuple[str, ...]) -> tuple[str, ...]:
