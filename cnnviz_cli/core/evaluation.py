@@ -51,8 +51,8 @@ class CellValue:
         mean: over the images.
         error: one standard error of it; None with one image.
         count: of images behind it.
-        beats_controls: whether it is better than every control by one standard error, see `beats_band`; None where
-            the column ranks nothing, or no control was judged.
+        beats_controls: whether it is better than every control by one standard error of the differences by image, see
+            `margin`; None where the column ranks nothing, or no control was judged.
     """
 
     mean: float
@@ -175,14 +175,13 @@ def controls_band(column: str, controls: Sequence[MethodRow]) -> tuple[float, fl
     return (min(means), max(means)) if means else None
 
 
-def beats_band(mean: float, error: float | None, band: tuple[float, float] | None, better: Better) -> bool | None:
-    """Whether a mean leaves the band of the controls to the good side by one standard error, 0 where it is unknown.
+def margin(difference: float, error: float | None, better: Better) -> float:
+    """How far a mean difference to a control reaches to the good side, less one standard error, 0 where it is unknown;
+    above 0 the control is beaten.
 
-    The error is best that of the differences, by image, to the best control: images differ far more than methods do.
+    The differences are those by image, of which the error is too: images differ far more than methods do.
     """
-    if band is None or better == "none":
-        return None
-    return mean - (error or 0) > band[1] if better == "high" else mean + (error or 0) < band[0]
+    return (difference if better == "high" else -difference) - (error or 0)
 
 
 def best_of(values: Sequence[float | None], better: Better, decimals: int = 2) -> set[int]:

@@ -86,7 +86,7 @@ def _row(row: RowRecord, columns: Sequence[ColumnRecord], *, several: bool) -> M
         if (cell := row.measures.get(one.name))
     }
     curves = {name: Curve.along(points) for name, points in row.curves.items() if len(points) > 1}
-    return MethodRow(row.title, cells, row.passes, curves, (), (row.layer or "") if several else "")
+    return MethodRow(row.title, cells, row.passes, curves, tuple(row.marks or ()), (row.layer or "") if several else "")
 
 
 def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:

@@ -8,13 +8,15 @@ from math import ceil, isfinite, sqrt
 from statistics import median
 from typing import Any
 
-from cnnviz_cli.core.evaluation import beats_band
+from cnnviz_cli.core.evaluation import margin
 from cnnviz_cli.core.evaluation_records import (
     AgreementOfMethods,
     CellRecord,
     ColumnRecord,
+    ControlDifference,
     Evaluation,
     EvaluationHead,
+    MethodRecord,
     MosaicRecord,
     MosaicsFound,
     RowRecord,
@@ -138,6 +140,14 @@ class _Row:
         self.cells: dict[str, _Cell] = {}
         self.curves: dict[str, list[Moments]] = {}
         self.undone: dict[str, str] = {}
+        # By column and control, what the row has more than that in the same image.
+        self.over: dict[str, dict[str, Moments]] = {}
+
+    def compare(self, numbers: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> None:
+        for name, number in numbers.items():
+            for control, known in controls.items():
+                if name in known:
+                    self.over.setdefault(name, {}).setdefault(control, Moments()).add(number - known[name])
 
     def add(self, judged: Mapping[str, Any]) -> None:
         for name, number in (judged.get("measures") or {}).items():
@@ -191,7 +201,12 @@ class EvaluationTally:
         for key, judged in case.items():
             rows = self._rows if key[0] else self._controls
             rows.setdefault(key, _Row()).add(judged)
-        self._compare({key: judged.get("measures") or {} for key, judged in case.items() if key[0]})
+        numbers = {key: judged.get("measures") or {} for key, judged in case.items()}
+        controls = {key[1]: known for key, known in numbers.items() if not key[0]}
+        methods = {key: known for key, known in numbers.items() if key[0]}
+        for key, known in methods.items():
+            self._rows[key].compare(known, controls)
+        self._compare(methods)
 
     def _compare(self, numbers: Mapping[Key, Mapping[str, float]]) -> None:
         for name, ranks in self._ranks.items():
@@ -228,8 +243,8 @@ class EvaluationTally:
                 column.model_copy(update={"alpha": self._alpha(column), "controls": bands[column.name]})
                 for column in head.columns
             ],
-            methods=[self._row(key, self._rows[key], bands) for key in keys],
-            controls=[self._row(key, row, {}) for key, row in self._controls.items()],
+            methods=[self._row(key, self._rows[key]) for key in keys],
+            controls=[self._row(key, row) for key, row in self._controls.items()],
             agreement=self._agreement(keys),
             order_by=head.order_by,
             tell_apart=self._tell_apart(keys),
@@ -261,7 +276,7 @@ class EvaluationTally:
 
         return sorted(keys, key=place)
 
-    def _row(self, key: Key, row: _Row, bands: Mapping[str, tuple[float, float] | None]) -> RowRecord:
+    def _row(self, key: Key, row: _Row) -> RowRecord:
         family, method, layer = key
         known = next((one for one in self._head.methods if one.method == method), None) if family else None
         return RowRecord(
@@ -271,7 +286,7 @@ class EvaluationTally:
             layer=layer or None,
             passes=known.passes if known else None,
             measures={
-                column.name: _cell_record(row.cells[column.name], column, bands.get(column.name))
+                column.name: _cell_record(row.cells[column.name], column, row.over.get(column.name) or {})
                 for column in self._head.columns
                 if column.name in row.cells
             },
@@ -279,7 +294,29 @@ class EvaluationTally:
                 name: [six_digits(one.mean) for one in points] for name, points in row.curves.items() if points[0].count
             },
             undone={name: why for name, why in row.undone.items() if name not in row.cells},
+            marks=(known and self._marks(known, row)) or None,
         )
+
+    def _marks(self, method: MethodRecord, row: _Row) -> list[str]:
+        """What a reader has to know of a method's numbers, in sentences."""
+        found = []
+        judged = {one.measure for one in self._head.columns if one.name in row.cells}
+        alike = [
+            one.title for one in self._head.measures if one.name in (method.own_means or ()) and one.name in judged
+        ]
+        if alike:
+            found.append(f"{', '.join(alike)}: judged by its own means, it fills what it hides as the measure does")
+        for column in self._head.columns:
+            cell = row.cells.get(column.name)
+            if cell is None or column.limit is None or column.mark is None:
+                continue
+            if (
+                six_digits(cell.mean) > column.limit
+                if column.better == "low"
+                else six_digits(cell.mean) <= column.limit
+            ):
+                found.append(column.mark)
+        return found
 
     def _tell_apart(self, keys: Sequence[Key]) -> int | None:
         if len(keys) < 2:
@@ -301,16 +338,23 @@ class EvaluationTally:
         return f"{title} {key[2]}" if several else title
 
 
-def _cell_record(cell: _Cell, column: ColumnRecord, band: tuple[float, float] | None) -> CellRecord:
-    error = None if cell.error is None else six_digits(cell.error)
-    mean = six_digits(cell.mean)
+def _cell_record(cell: _Cell, column: ColumnRecord, over: Mapping[str, Moments]) -> CellRecord:
+    ranks = column.ranked and column.better != "none"
+    differences = [_difference(control, moments) for control, moments in over.items()] if ranks else []
+    nearest = min(differences, key=lambda one: margin(one.mean, one.error, column.better), default=None)
     return CellRecord(
-        mean=mean,
-        error=error,
+        mean=six_digits(cell.mean),
+        error=None if cell.error is None else six_digits(cell.error),
         median=six_digits(median(cell.kept)) if cell.count <= MOST_KEPT else None,
         count=cell.count,
-        beats_controls=beats_band(mean, error, band, column.better) if column.ranked else None,
+        nearest_control=nearest,
+        beats_controls=None if nearest is None else margin(nearest.mean, nearest.error, column.better) > 0,
     )
+
+
+def _difference(control: str, moments: Moments) -> ControlDifference:
+    error = None if moments.error is None else six_digits(moments.error)
+    return ControlDifference(control=control, mean=six_digits(moments.mean), error=error)
 
 
 def _key_of(output: Mapping[str, Any]) -> Key:

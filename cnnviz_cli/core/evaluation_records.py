@@ -43,6 +43,8 @@ class ColumnRecord(Record):
     chance: float | None = Field(description="What a map that says nothing gets, if that is known.")
     ranked: bool = Field(description="Whether it may order methods and be held against the controls.")
     curve: str | None = optional("What the curve of the same name is called in a chart.")
+    limit: float | None = optional("A method whose mean is not on the good side of it is marked.")
+    mark: str | None = optional("What the mark says of such a method.")
     alpha: float | None = optional("Krippendorff's alpha of the methods' order over images.")
     controls: tuple[float, float] | None = optional("The lowest and the highest mean of a control.")
 
@@ -54,6 +56,7 @@ class MethodRecord(Record):
     method: str
     title: str
     passes: int = Field(ge=0, description="Of the network, for one image and one target.")
+    own_means: list[str] | None = optional("Measures that fill what they take away as the method itself does.")
 
 
 class LeftOut(Record):
@@ -127,6 +130,14 @@ class MosaicsFound(Record):
     undone: str = ""
 
 
+class ControlDifference(Record):
+    """By how much a method differs from a control, in the images that have both."""
+
+    control: str
+    mean: float = Field(description="Of the method's number less the control's.")
+    error: float | None = optional("One standard error of it, over the differences; absent with one number.")
+
+
 class CellRecord(Record):
     """A row's number in a column."""
 
@@ -134,7 +145,10 @@ class CellRecord(Record):
     error: float | None = optional("One standard error of the mean; absent with one number.")
     median: float | None = optional("Absent where there are more numbers than are kept.")
     count: int = Field(ge=1, description="Of numbers: one for each image and target that could be judged.")
-    beats_controls: bool | None = optional("Whether it leaves the controls' band to the good side by one error.")
+    nearest_control: ControlDifference | None = optional("The control that is hardest to tell it from.")
+    beats_controls: bool | None = optional(
+        "Whether it is better than every control by one standard error of their differences."
+    )
 
 
 class RowRecord(Record):
@@ -150,6 +164,7 @@ class RowRecord(Record):
     undone: dict[str, str] = Field(
         default_factory=dict, description="Of columns and measures without any number, why: the first reason."
     )
+    marks: list[str] | None = optional("What a reader has to know of its numbers.")
 
 
 class AgreementOfMethods(Record):

@@ -43,6 +43,9 @@ class Column:
         chance: what a map that says nothing gets, if that is known.
         ranked: whether it may order maps and be held against the controls.
         curve: what the measure's curve of the same name is called in a chart: "most important first".
+        limit: a method whose mean over images is not on the good side of it is marked; on it counts as bad only where
+            more is better.
+        mark: what the mark says.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Column:
     chance: float | None = None
     ranked: bool = True
     curve: str = ""
+    limit: float | None = None
+    mark: str = ""
 
     def full_name(self, measure: str) -> str:
         """The name under which the number is recorded: ``removal.gain``, or ``subsets``."""

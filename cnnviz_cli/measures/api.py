@@ -5,6 +5,8 @@ Registration, needs, altered inputs and statistics. No torch and no numpy are im
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.measures import (
     Again,
@@ -57,7 +59,13 @@ class NoOptions:
 
 @value
 class FillOptions:
-    """Of a measure that takes parts of the input away: one flag serves them all."""
+    """Of a measure that takes parts of the input away: one flag serves them all.
+
+    Attributes:
+        usual_fill: what auto stands for.
+    """
+
+    usual_fill: ClassVar[str] = "mean"
 
     fill: str = option(
         "auto",
@@ -69,6 +77,12 @@ class FillOptions:
 
 @value
 class RiseOptions:
-    """Of RISE's two curves."""
+    """Of RISE's two curves.
+
+    Attributes:
+        usual_fill: what they take away is filled with, always.
+    """
+
+    usual_fill: ClassVar[str] = "rise"
 
     rise_steps: int = option(32, "Points of RISE's deletion and insertion curves.", at_least=2)

@@ -45,7 +45,7 @@ def cells(options: Options, scope: Scope) -> Trial:
     The rank correlation, over the cells of a grid, between the map's sum over a cell and what the score loses without
     it: the paper's single deletion, without the fine-tuning that makes networks used to holes.
     """
-    fill = parse_fill(options.fill, scope.context.input_spec)
+    fill = parse_fill(options.fill, scope.context.input_spec, auto=options.usual_fill)
     side = min(options.cells, *scope.size)
     hidden, whole = Scores(EachCell(side, fill), scope.objective), Scores(Whole(), scope.objective)
 

@@ -38,7 +38,14 @@ class Options:
     group="sanity",
     options=Options,
     columns=(
-        Column("all", "alike although all weights are shuffled", "low", chance=0.0),
+        Column(
+            "all",
+            "alike although all weights are shuffled",
+            "low",
+            chance=0.0,
+            limit=0.5,
+            mark="its maps stay more than half alike when all weights are shuffled: they show the image",
+        ),
         Column("signed", "the same, with signs", "low", ranked=False),
         Column("ssim", "the same by SSIM", "low", ranked=False),
         Column("complexity_rise", "how much more complex the map is then", "none", ranked=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from cnnviz_cli.measures.api import (
     Again,
@@ -27,6 +27,8 @@ CELLS = 14
 
 @value
 class Options(FillOptions):
+    usual_fill: ClassVar[str] = "around"
+
     steps: int = option(
         16, "Points of a curve over the share that is removed; 32 for comparison with papers.", at_least=2
     )
@@ -75,7 +77,7 @@ def removal(options: Options, scope: Scope) -> Trial:
     ones: the symmetric relevance gain. Both ends have one fill; by default each hole is worked out from the pixels
     around it, with a little noise (ROAD, Rong et al., 2022), and the score is the probability of the target.
     """
-    fill = parse_fill(options.fill, scope.context.input_spec, noise=options.noise, auto="around")
+    fill = parse_fill(options.fill, scope.context.input_spec, noise=options.noise, auto=options.usual_fill)
     curves = RemovalCurves.for_map(scope, fill, options.steps, CELLS if options.grain == "cell" else 0)
 
     def judge(

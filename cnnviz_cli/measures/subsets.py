@@ -58,7 +58,7 @@ def subsets(options: Options, scope: Scope) -> Trial:
     The rank correlation, over random subsets of cells of which each hides exactly a fifth, between the sum of the map
     over what is hidden and what the score loses. The subsets are an image's own, and the same for every map of it.
     """
-    fill = parse_fill(options.fill, scope.context.input_spec)
+    fill = parse_fill(options.fill, scope.context.input_spec, auto=options.usual_fill)
     side = min(options.subset_cells, *scope.size)
     variants = RandomCells(side, fill, max(round(HIDDEN * side**2), 1), options.subsets)
     hidden, whole = Scores(variants, scope.objective), Scores(Whole(), scope.objective)

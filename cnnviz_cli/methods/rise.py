@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from cnnviz_cli.methods.api import (
     Evidence,
     Heatmap,
@@ -23,6 +25,9 @@ BLOCK = 64
 
 @value
 class Options:
+    cover: ClassVar[str] = "rise"
+    """What its masks hide is zero after normalisation, as measures call it."""
+
     masks: int = option(4000, "How many random masks.", at_least=1)
     grid: int = option(7, "Cells of a mask, a side, before it is enlarged.", at_least=1)
 

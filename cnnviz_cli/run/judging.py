@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -156,6 +156,8 @@ class RunJudge:
                 chance=column.chance,
                 ranked=column.ranked,
                 curve=column.curve or None,
+                limit=column.limit,
+                mark=column.mark or None,
             )
             for request in requests
             for column in request.measure.columns
@@ -187,6 +189,7 @@ class RunJudge:
                     method=one.method.name,
                     title=one.method.title,
                     passes=_passes_of_recipe(first[one.method.name].recipe, explainer),
+                    own_means=own_means(one.options, requests) or None,
                 )
                 for one in explainer.requests
                 if one.method.name in first
@@ -226,6 +229,19 @@ class RunJudge:
 def _passes_of_recipe(recipe: Recipe, explainer: Explainer) -> int:
     plan, views = plan_recipes([recipe])
     return sum(passes_of(each, explainer.session.execution.precision) for each in (plan, *views.values()))
+
+
+def own_means(options: Any, requests: Sequence[MeasureRequest]) -> list[str]:
+    """The measures that fill what they take away as a method with these options fills what it hides itself."""
+    cover = getattr(options, "cover", None)
+    return [one.measure.name for one in requests if cover is not None and _fill_of(one.options) == cover]
+
+
+def _fill_of(options: Any) -> str | None:
+    """What kind of fill a measure's options mean, without its number; None where nothing is taken away."""
+    usual = getattr(options, "usual_fill", None)
+    given = getattr(options, "fill", "auto")
+    return usual if given == "auto" else str(given).partition(":")[0]
 
 
 def agreement_of(panels: Sequence[Sequence[Panel]], size: tuple[int, int]) -> MapAgreement | None:

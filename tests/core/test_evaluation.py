@@ -13,10 +13,10 @@ from cnnviz_cli.core.evaluation import (
     Leaderboard,
     MethodRow,
     agreement_word,
-    beats_band,
     best_of,
     check_finite,
     controls_band,
+    margin,
 )
 
 
@@ -32,15 +32,12 @@ def test_the_band_of_the_controls_goes_from_the_lowest_mean_to_the_highest() -> 
     assert controls_band("grid", rows) is None
 
 
-def test_a_method_beats_the_controls_by_a_standard_error() -> None:
-    band = (0.0, 0.18)
-    assert beats_band(0.31, 0.12, band, "high") is True
-    assert beats_band(0.30, 0.12, band, "high") is False
-    assert beats_band(0.19, None, band, "high") is True
-    assert beats_band(-0.05, 0.04, band, "low") is True
-    assert beats_band(-0.05, 0.06, band, "low") is False
-    assert beats_band(0.5, 0.0, band, "none") is None
-    assert beats_band(0.5, 0.0, None, "high") is None
+def test_a_control_is_beaten_by_a_standard_error_of_the_difference() -> None:
+    assert margin(0.13, 0.12, "high") == pytest.approx(0.01)
+    assert margin(0.12, 0.12, "high") == 0
+    assert margin(0.01, None, "high") == 0.01
+    assert margin(-0.05, 0.04, "low") == pytest.approx(0.01)
+    assert margin(-0.05, 0.06, "low") == pytest.approx(-0.01)
 
 
 def test_the_best_are_told_by_what_is_shown() -> None:

@@ -116,15 +116,82 @@ def test_how_many_images_tell_the_first_two_apart() -> None:
 
 @pytest.mark.parametrize("better", ["high", "low"])
 def test_rows_come_best_first_and_are_held_against_the_controls(better: str) -> None:
-    found = tallied(table(23), better)
+    records = table(23)
+    found = tallied(records, better)
     means = [row.measures["m.gain"].mean for row in found.methods]
     assert means == sorted(means, reverse=better == "high")
-    low, high = found.columns[0].controls
+    sign = 1 if better == "high" else -1
     for row in found.methods:
+        margins = {}
+        for control in CONTROLS:
+            steps = [
+                output["measures"]["m.gain"] - beside["measures"]["m.gain"]
+                for one in records
+                for output in one["outputs"]
+                for beside in one["controls"]
+                if output["method"] == row.method and output["measures"] and beside["name"] == control
+            ]
+            error = stdev(steps) / len(steps) ** 0.5
+            margins[control] = (sign * mean(steps) - error, mean(steps), error)
+        nearest = min(margins, key=margins.__getitem__)
         cell = row.measures["m.gain"]
-        beats = cell.mean - cell.error > high if better == "high" else cell.mean + cell.error < low
-        assert cell.beats_controls is beats
+        assert cell.beats_controls is (margins[nearest][0] > 0)
+        found_nearest = cell.nearest_control
+        assert found_nearest.control == nearest
+        assert (found_nearest.mean, found_nearest.error) == pytest.approx(margins[nearest][1:], rel=1e-5)
     assert {row.method: row.measures["m.gain"].beats_controls for row in found.controls} == dict.fromkeys(CONTROLS)
+
+
+def test_images_that_differ_more_than_methods_do_hide_no_difference() -> None:
+    """By hand: 0.1 more than the best control in each of four images whose own level goes from 0 to 0.9."""
+    levels = (0.0, 0.3, 0.6, 0.9)
+    records = [
+        record(f"{at}.png", {"first": level + 0.1 + 0.01 * (-1) ** at}, {"noise": level, "middle": level - 0.2})
+        for at, level in enumerate(levels)
+    ]
+    cell = tallied(records).methods[0].measures["m.gain"]
+    # Differences 0.11, 0.09, 0.11, 0.09: standard deviation 0.011547, error 0.0057735; of the means it is 0.19.
+    assert (cell.nearest_control.control, cell.nearest_control.mean) == ("noise", 0.1)
+    assert cell.nearest_control.error == pytest.approx(0.0057735, rel=1e-5)
+    assert cell.error > 0.19
+    assert cell.beats_controls is True
+
+
+def test_only_images_that_have_both_are_compared() -> None:
+    records = [
+        record("0.png", {"first": 0.5}, {"noise": 0.1}),
+        record("1.png", {"first": None}, {"noise": 0.9}),
+        record("2.png", {"first": -5.0}, {}),
+    ]
+    cell = tallied(records).methods[0].measures["m.gain"]
+    assert (cell.nearest_control.mean, cell.nearest_control.error, cell.beats_controls) == (0.4, None, True)
+
+
+@pytest.mark.parametrize(
+    ("better", "mean_number", "marked"),
+    [("low", 0.51, True), ("low", 0.5, False), ("high", 0.5, True), ("high", 0.51, False)],
+)
+def test_a_mean_on_the_wrong_side_of_a_limit_is_marked(better: str, mean_number: float, *, marked: bool) -> None:
+    made = head(better)
+    columns = [made.columns[0].model_copy(update={"limit": 0.5, "mark": "beyond"}), *made.columns[1:]]
+    tally = EvaluationTally(made.model_copy(update={"columns": columns}))
+    for at in range(2):
+        tally.add(record(f"{at}.png", {"first": mean_number, "second": None}, {}))
+    rows = {row.method: row.marks for row in tally.evaluation.methods}
+    assert rows == {"first": ["beyond"] if marked else None, "second": None}
+    assert leaderboard_of(tally.evaluation, []).rows[0].marks == (("beyond",) if marked else ())
+
+
+def test_a_method_that_fills_as_a_measure_does_is_marked_where_it_was_judged() -> None:
+    made = head()
+    methods = [made.methods[0].model_copy(update={"own_means": ["m"]}), *made.methods[1:]]
+    tally = EvaluationTally(made.model_copy(update={"methods": methods}))
+    tally.add(record("0.png", {"first": 0.1, "second": 0.2}, {}))
+    rows = {row.method: row.marks for row in tally.evaluation.methods}
+    assert rows == {
+        "first": ["Mm: judged by its own means, it fills what it hides as the measure does"],
+        "second": None,
+    }
 
 
 def test_what_was_never_judged_says_why_and_comes_last() -> None:

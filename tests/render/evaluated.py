@@ -15,8 +15,8 @@ from cnnviz_cli.core.evaluation import (
     Curve,
     Leaderboard,
     MethodRow,
-    beats_band,
     controls_band,
+    margin,
 )
 
 COLUMNS: tuple[tuple[str, str, Better, float | None, float | None], ...] = (
@@ -70,6 +70,14 @@ def curves_for(gain: float, start: float = 0.55) -> dict[str, Curve]:
     return {"least": Curve(SHARES, shape(gain * 0.75)), "most": Curve(SHARES, shape(-gain * 1.25))}
 
 
+def _beats(cell: CellValue, spec: ColumnSpec) -> bool | None:
+    """By the errors of the means, for want of single images."""
+    if not spec.ranked or spec.controls is None or spec.better == "none":
+        return None
+    best = max(spec.controls) if spec.better == "high" else min(spec.controls)
+    return margin(cell.mean - best, cell.error, spec.better) > 0
+
+
 def board(
     methods: int = 11, columns: int = 6, *, images: int = 5, controls: bool = True, passes: bool = True
 ) -> Leaderboard:
@@ -110,7 +118,7 @@ def board(
         found = {
             spec.name: replace(
                 cell,
-                beats_controls=beats_band(cell.mean, cell.error, spec.controls, spec.better) if spec.ranked else None,
+                beats_controls=_beats(cell, spec),
             )
             for spec in specs
             if (cell := cells(numbers).get(spec.name))

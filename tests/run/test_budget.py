@@ -9,8 +9,10 @@ import tiny
 from measures.judging import QUIET, explained, explaining, photographs, requests
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.method import find_method
 from cnnviz_cli.run.budget import Fitted, JudgedCost, LeftOut, within_budget
 from cnnviz_cli.run.judge import Judge
+from cnnviz_cli.run.judging import own_means
 
 OWN = {"a": 2, "b": 100, "c": 10}
 """What each method takes."""
@@ -59,3 +61,24 @@ def test_passes_are_those_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None
     # Methods share their forward, the controls, and the streams that are the same for every map.
     assert told < sum(parts.values())
     assert cost.passes(["gradcam"], ["sparseness"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "fill", "expected"),
+    [
+        ("occlusion", {}, "auto", ["cells", "subsets"]),
+        ("occlusion", {}, "mean", ["cells", "removal", "subsets"]),
+        ("occlusion", {"cover": "black"}, "auto", []),
+        ("occlusion", {"cover": "black"}, "black", ["cells", "removal", "subsets"]),
+        ("occlusion", {"cover": "blur"}, "blur:3", ["cells", "removal", "subsets"]),
+        ("kernel-shap", {}, "mean", ["cells", "removal", "subsets"]),
+        ("rise", {}, "mean", ["deletion", "insertion"]),
+        ("rise", {}, "rise", ["cells", "deletion", "insertion", "removal", "subsets"]),
+        ("gradcam", {}, "mean", []),
+    ],
+)
+def test_measures_that_fill_as_a_method_does_are_its_own_means(
+    method: str, given: dict[str, str], fill: str, expected: list[str]
+) -> None:
+    asked = requests("removal,subsets,cells,deletion,insertion,sparseness", fill=fill)
+    assert sorted(own_means(find_method(method).options(**given), asked)) == expected
