@@ -90,14 +90,15 @@ def _row(row: RowRecord, columns: Sequence[ColumnRecord], *, several: bool) -> M
 
 
 def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
-    """A chart for each measure that gives curves, that of the leading column first, and not more than two."""
+    """A chart for each measure whose curves are about what is removed, that of the leading column first, and not more
+    than two."""
     drawn = {name for row in evaluation.methods for name in row.curves}
     leading = next((one.measure for one in evaluation.columns if one.name == evaluation.order_by), "")
     found = []
     for measure in sorted(evaluation.measures, key=lambda one: one.name != leading):
         own = [one for one in evaluation.columns if one.measure == measure.name]
         # The higher curve first, as a figure has it above the other.
-        curves = [(one.name, one.curve or one.title) for one in reversed(own) if one.name in drawn]
+        curves = [(one.name, one.curve) for one in reversed(own) if one.curve and one.name in drawn]
         if curves:
             summed = next((one.name for one in own if one.ranked), own[0].name)
             title = f"{measure.title}: what is left of the score"

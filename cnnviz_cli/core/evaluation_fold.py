@@ -305,7 +305,7 @@ class EvaluationTally:
             one.title for one in self._head.measures if one.name in (method.own_means or ()) and one.name in judged
         ]
         if alike:
-            found.append(f"{', '.join(alike)}: judged by its own means, it fills what it hides as the measure does")
+            found.append(f"{', '.join(alike)}: judged by its own means, it fills what it hides as the measure does.")
         for column in self._head.columns:
             cell = row.cells.get(column.name)
             if cell is None or column.limit is None or column.mark is None:

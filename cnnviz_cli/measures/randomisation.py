@@ -44,7 +44,7 @@ class Options:
             "low",
             chance=0.0,
             limit=0.5,
-            mark="its maps stay more than half alike when all weights are shuffled: they show the image",
+            mark="its maps stay more than half alike when all weights are shuffled: they show the image.",
         ),
         Column("signed", "the same, with signs", "low", ranked=False),
         Column("ssim", "the same by SSIM", "low", ranked=False),

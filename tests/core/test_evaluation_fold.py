@@ -189,7 +189,7 @@ def test_a_method_that_fills_as_a_measure_does_is_marked_where_it_was_judged() -
     tally.add(record("0.png", {"first": 0.1, "second": 0.2}, {}))
     rows = {row.method: row.marks for row in tally.evaluation.methods}
     assert rows == {
-        "first": ["Mm: judged by its own means, it fills what it hides as the measure does"],
+        "first": ["Mm: judged by its own means, it fills what it hides as the measure does."],
         "second": None,
     }
 
@@ -270,3 +270,15 @@ def test_the_foot_says_whether_a_column_is_judged_nowhere_or_not_everywhere() ->
     assert leaderboard_of(tallied(records), []).foot == ("Not judged everywhere, m: flat.",)
     records = [record("0.png", {"first": None, "second": None}, {})]
     assert leaderboard_of(tallied(records), []).foot == ("Not judged at all, m: flat.",)
+
+
+def test_only_curves_about_what_is_removed_are_drawn() -> None:
+    curves = {"m.gain": [1.0, 0.5], "m.most": [1.0, 0.0]}
+    records = [record("0.png", {"first": 0.1}, {})]
+    records[0]["outputs"][0]["curves"] = curves
+    made = head()
+    assert leaderboard_of(tallied(records), []).charts == ()
+    columns = [made.columns[0], made.columns[1].model_copy(update={"curve": "most first"})]
+    tally = EvaluationTally(made.model_copy(update={"columns": columns}))
+    tally.add(records[0])
+    assert [chart.curves for chart in leaderboard_of(tally.evaluation, []).charts] == [(("m.most", "most first"),)]

@@ -296,3 +296,35 @@ def test_the_numbers_of_an_image_do_not_depend_on_those_before_it(tmp_path: Path
         run(tmp_path / name, order, batch_size="auto")
         found.append({image["source"]: image for image in manifest(tmp_path / name)["images"]})
     assert found[0] == found[1]
+
+
+def test_a_scale_of_the_run_changes_colours_and_no_number(tmp_path: Path, sources: list[Source]) -> None:
+    numbers = []
+    for scale in ("image", "run"):
+        run(tmp_path / scale, sources, scale=scale)
+        numbers.append(manifest(tmp_path / scale)["evaluation"])
+        assert verify(tmp_path / scale) == []
+    assert numbers[0] == numbers[1]
+
+
+def test_each_layer_has_a_row_of_its_own(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources, gradcam__layer=["conv1", "conv2"])
+    rows = [(row["method"], row["layer"]) for row in manifest(out)["evaluation"]["methods"]]
+    assert sorted(rows, key=str) == sorted(
+        [("gradcam", "conv1"), ("gradcam", "conv2"), ("eigencam", "conv1"), ("eigencam", "conv2"), ("gradient", None)],
+        key=str,
+    )
+
+
+def test_predicted_and_true_classes_are_judged_each(tmp_path: Path, sources: list[Source]) -> None:
+    table = tmp_path / "truth.csv"
+    table.write_text("".join(f"{at}.png,{at % 5}\n" for at in range(7)), encoding="utf-8")
+    out = tmp_path / "out"
+    run(out, sources, target=["predicted", "true"], truth=str(table))
+    found = manifest(out)
+    wrong = [one for one in found["images"] if one["truth"] and one["predictions"][0]["index"] != one["truth"]["index"]]
+    assert wrong
+    assert found["evaluation"]["cases"] == 6 + len(wrong)
+    for row in found["evaluation"]["methods"]:
+        assert row["measures"]["subsets"]["count"] <= 6 + len(wrong)

@@ -515,3 +515,25 @@ def test_mistakes_are_one_sentence(network: str, arguments: Sequence[str], said:
 def test_methods_that_compare_classes_are_refused_where_there_are_none(cnnviz: Say) -> None:
     for network in ("segmenter", "detector"):
         assert "no class of a classifier" in cnnviz("gradcam", network, "in/0.png", "--method", "finercam", code=2)
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "targets"),
+    [
+        ("segmenter", ["--labels", "labels.txt", "--objective", "segment:top2"], 2),
+        ("detector", ["-t", "top2"], 2),
+        ("embedder", ["--objective", "similarity:in/2.png"], 1),
+    ],
+)
+def test_maps_of_what_is_no_class_are_judged(network: str, asked: list[str], targets: int, cnnviz: Say) -> None:
+    few = ["--steps", "3", "--subsets", "6", "--subset-cells", "3", "--random-stages", "2"]
+    measures = ["--measure", "removal,subsets,class,randomisation,stability", *few]
+    cnnviz("evaluate", network, "in/0.png", "in/1.png", "--method", "gradcam,gradient", *measures, *asked)
+    found = manifest()["evaluation"]
+    assert (found["images"], found["cases"]) == (2, 2 * targets)
+    assert {row["method"] for row in found["methods"]} == {"gradcam", "gradient"}
+    for row in found["methods"]:
+        assert {"removal.gain", "subsets", "stability"} <= row["measures"].keys() | row["undone"].keys()
+        assert row["measures"]["removal.gain"]["count"] == 2 * targets
+        assert "no other class" in row["undone"]["class"] or row["measures"]["class"]
+    assert Path("out/evaluation.png").is_file()
