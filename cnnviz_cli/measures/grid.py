@@ -46,7 +46,13 @@ class Options:
     group="class-wise",
     options=Options,
     columns=(
-        Column("", "positive evidence in the class's own cell", chance=0.25),
+        Column(
+            "",
+            "positive evidence in the class's own cell",
+            chance=0.25,
+            limit=0.25,
+            mark="in mosaics no more of its evidence is in the class's own image than by chance.",
+        ),
         Column("point", "the maximum lies there", chance=0.25),
     ),
     paper="Böhle et al., Convolutional Dynamic Alignment Networks for Interpretable Classifications, 2021, "
