@@ -315,7 +315,7 @@ def _dream(dreamer: Dreamer, task: PaintTask, start: Start, source: str, number:
     painted = dreamer.paint(task, start)
     picture = as_image(painted.picture, dreamer.session.settings.show_bands)
     after = dreamer.receive(task, painted.picture, painted.targets)
-    before = dreamer.receive(task, painted.start, painted.targets)
+    before = dreamer.receive(task, painted.begun, painted.targets)
     made = Dream(
         subject=task.wish.subject.title,
         method=task.method.name,

@@ -294,7 +294,7 @@ class Dreamed(Panel):
     Attributes:
         values: (B, C, h, w) in [0, 1].
         scores: (B, n) the objective in what the network saw at each step.
-        start: (B, C, h, w) the photograph that it was painted into, if there was one.
+        start: (B, C, h, w) the photograph that it was started from, if it was one.
         transparency: (B, 1, h, w) how much was asked for at each pixel, >= 0, where that is part of the picture.
     """
 

@@ -33,4 +33,4 @@ def caricature(options: Options, context: MethodContext) -> Recipe:
     canvas = Fourier(None, decay=1.3, contrast=1.3)
     views = Turned(None, 0.1, 0.8, 1.25, 10.0, grain=options.grain, count=options.views)
     of = Agreement(layer, power=options.likeness)
-    return dream_recipe(options, context, canvas, views, Adam(0.05, last=0.05), steps=STEPS, of=of)
+    return dream_recipe(options, context, canvas, views, Adam(0.05, last=0.05), steps=STEPS, of=of, from_noise=True)

@@ -55,12 +55,14 @@ class DreamTile:
         title: what was painted, empty where a row says it.
         facts: how the network receives it, a line each.
         note: a warning, if one is due.
+        changed: whether it is an image that was changed, and not painted beside one from noise.
     """
 
     picture: Image.Image
     title: str
     facts: Sequence[str] = ()
     note: str = ""
+    changed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,10 @@ def compose_dreams(rows: Sequence[DreamRow], heading: str, facts: Sequence[str],
 def compose_change(
     before: Image.Image, tiles: Sequence[DreamTile], heading: str, facts: Sequence[str], room: int
 ) -> Block:
-    """An image, what was painted into it, and the difference, for each picture a row."""
+    """An image, what was painted into it, and the difference, for each picture a row; no difference to what was painted
+    from noise."""
     flat = before.width > 1.9 * before.height
-    columns = 1 if flat else 3
+    columns = 1 if flat else 3 if any(tile.changed for tile in tiles) else 2
     most = (room - 2 * MARGIN + GAP) // columns - GAP
     side = max(SMALLEST, min(most, 2 * TILE if flat else round(1.4 * TILE)))
     width = columns * (side + GAP) - GAP
@@ -132,9 +135,11 @@ def compose_change(
     for tile in tiles:
         after = tile.picture
         shown = before if before.size == after.size else before.resize(after.size, Image.Resampling.LANCZOS)
-        change, factor = enlarge_difference(shown, after)
-        words = "the difference" if factor == 1 else f"the difference, {factor} times"
-        cells = [DreamTile(shown, "the image"), tile, DreamTile(change, words, ("grey is none",))]
+        cells = [DreamTile(shown, "the image"), tile]
+        if tile.changed:
+            change, factor = enlarge_difference(shown, after)
+            words = "the difference" if factor == 1 else f"the difference, {factor} times"
+            cells.append(DreamTile(change, words, ("grey is none",)))
         stack = stack_vertically if flat else stack_horizontally
         rows.append(stack(_tiles(cells, side), GAP))
     return make_sheet([_heading(heading, facts, width), *rows], width)

@@ -67,7 +67,7 @@ class DreamPresenter(SheetWriter):
         bands = session.model.preprocessing.reads_bands
         written = painted.picture if bands else picture_of(session, image)
         after = dreamer.receive(task, written, painted.targets)
-        before = dreamer.receive(task, painted.start, painted.targets)
+        before = dreamer.receive(task, painted.begun, painted.targets)
         state = dreamer.state(painted, written, after, before)
         if state != "ok":
             self._warn(f"{escape_text(stored['path'])} is {state}: {_ADVICE.get(state, ADVICE[state])}")
@@ -78,7 +78,7 @@ class DreamPresenter(SheetWriter):
             sizes = steps // task.ascent.course.steps
             what = f"painted at {sizes} sizes and not {canvas.octaves}, since smaller ones show nothing"
             self._warn(f"{escape_text(stored['path'])}: {what}")
-        told = self._record(task, painted, after, before, number=number, frame=frame, of_image=of_image)
+        told = self._record(task, painted, after, before, number=number, frame=frame)
         output = Output(
             family=task.method.family,
             method=task.method.name,
@@ -144,7 +144,13 @@ class DreamPresenter(SheetWriter):
         """An image, what was painted into it and the difference, on a sheet."""
         before = as_image(start, self._settings.show_bands)
         tiles = [
-            DreamTile(one.image, self._change_title(one.output), facts_of(one.output), note_of(one.output.state))
+            DreamTile(
+                one.image,
+                self._change_title(one.output),
+                facts_of(one.output),
+                note_of(one.output.state),
+                changed=one.output.dream is None or one.output.dream.start == "image",
+            )
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
@@ -210,11 +216,10 @@ class DreamPresenter(SheetWriter):
         *,
         number: int,
         frame: int | None,
-        of_image: bool,
     ) -> DreamRecord:
         return DreamRecord(
             objective=task.of.label(),
-            start="image" if of_image else "noise",
+            start="image" if painted.from_image else "noise",
             number=number,
             steps=len(painted.panel.scores),
             frame=frame,

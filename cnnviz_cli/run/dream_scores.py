@@ -52,7 +52,7 @@ def check_scores(root: Path, reporter: Reporter, *, allow_code: bool = False) ->
     told = outputs[0].dream
     assert told is not None
     dreamer = load_dreamer(
-        DREAM.name, _settings(manifest, allow_code=allow_code), reporter, images=told.start == "image"
+        DREAM.name, _settings(manifest, allow_code=allow_code), reporter, images=manifest.images[0].subject is None
     )
     model = dreamer.session.model
     if model.weights_sha256 != manifest.model.weights_sha256:

@@ -88,12 +88,24 @@ class Start:
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture, and what it was started from: (h, w, C) in 8 bits, and the targets (1, R) that were chosen."""
+    """A picture, (h, w, C) in 8 bits as the others are.
+
+    Attributes:
+        start: the photograph that it is of, or the noise where there is none.
+        begun: what climbing began from: the photograph, or noise.
+        targets: (1, R) that were chosen.
+    """
 
     panel: Dreamed
     picture: Bytes
     start: Bytes
+    begun: Bytes
     targets: Tensor
+
+    @property
+    def from_image(self) -> bool:
+        """Whether climbing began from the photograph."""
+        return self.panel.start is not None
 
 
 @dataclass(frozen=True)
@@ -237,9 +249,18 @@ class Dreamer:
         (panel,) = task.recipe.explain(seen.evidence.only(task.recipe.needs))
         assert isinstance(panel, Dreamed)
         panel = panel.pick(0)
-        first = panel.start if from_photograph else seen.evidence[before][0].cpu().numpy()
-        assert first is not None
-        return Painted(panel, to_bytes(np.asarray(panel.values)), to_bytes(np.asarray(first)), seen.targets)
+        picture = to_bytes(np.asarray(panel.values))
+        if panel.start is not None:
+            first = to_bytes(np.asarray(panel.start))
+            return Painted(panel, picture, first, first, seen.targets)
+        evidence = seen.evidence
+        if from_photograph:
+            with explain_picture_memory():
+                evidence = self._observe(start.inputs, [before], start.sha256, start).evidence
+        first = begun = to_bytes(evidence[before][0].cpu().numpy())
+        if start.photograph is not None:
+            first = to_bytes(start.photograph[0].cpu().numpy())
+        return Painted(panel, picture, first, begun, seen.targets)
 
     def receive(self, task: PaintTask, picture: Bytes, targets: Tensor) -> Reception:
         """How the network receives an (h, w, C) picture under the run's preprocessing; `targets` as of `Painted`."""
@@ -278,7 +299,7 @@ class Dreamer:
         return dream_state(
             sign * after.score,
             sign * before.score,
-            moved=not np.array_equal(written, painted.start) if written.shape == painted.start.shape else True,
+            moved=not np.array_equal(written, painted.begun) if written.shape == painted.begun.shape else True,
             finite=bool(np.isfinite(np.asarray(painted.panel.values)).all()),
             rank=after.rank if sign > 0 else None,
         )

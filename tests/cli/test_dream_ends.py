@@ -194,3 +194,24 @@ def test_unnamed_directions_are_not_named_twice() -> None:
     assert [one.subject for one in found] == ["trunk.6 direction[0]", "trunk.6 direction[1]"]
     (one,) = cnnviz_cli.dream(nets.classifier(), layer="trunk.6", direction=np.eye(16)[0], **how)
     assert one.subject == "trunk.6 direction"
+
+
+def test_a_caricature_starts_from_noise_and_has_no_difference_to_the_image(
+    dream: Command, cnnviz: Command, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    inner = dreamed._tile
+    monkeypatch.setattr(dreamed, "_tile", lambda tile, *more: (found.append(tile.title), inner(tile, *more))[1])
+    asked = (photo, "--layer", "trunk.6", "--steps", "3", "-o", tmp_path / "a")
+    done = dream(*asked, "--method", "caricature,octaves")
+    assert done.code == 0, done.err
+    assert found == ["the image", "trunk.6, Caricature", "the image", "trunk.6, DeepDream", "the difference, 8 times"]
+    (record,) = manifest(tmp_path / "a").images
+    caricature, octaves = (one for one in record.outputs if one.dream)
+    assert caricature.dream is not None
+    assert octaves.dream is not None
+    assert (caricature.dream.start, octaves.dream.start) == ("noise", "image")
+    assert caricature.dream.start_score != octaves.dream.start_score
+    assert "changed" not in (caricature.statistics or {})
+    assert "changed" in (octaves.statistics or {})
+    assert cnnviz("verify", tmp_path / "a", "--scores", "--allow-code").code == 0

@@ -60,6 +60,7 @@ def dream_recipe(
     steps: int,
     of: Objective | None = None,
     transparency: bool = False,
+    from_noise: bool = False,
 ) -> Recipe:
     """The recipe of a method that paints one picture.
 
@@ -67,6 +68,7 @@ def dream_recipe(
         steps: at each size, where the user names no number.
         of: what is climbed; the target or subject if not given.
         transparency: whether where the network asked for something is part of the picture.
+        from_noise: whether it starts from noise though it is of a photograph.
     """
     course = Course(options.steps or steps, rule, options.open_rectifiers)
     spec = context.input_spec
@@ -76,7 +78,7 @@ def dream_recipe(
 
     def explain(evidence: Evidence) -> list[Dreamed]:
         values = evidence[need]
-        start = evidence[Picture()] if starts else None
+        start = evidence[Picture()] if starts and not from_noise else None
         panel = Dreamed(
             values,
             evidence[StepScores(need)],
