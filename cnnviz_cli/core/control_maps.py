@@ -59,9 +59,6 @@ _CONTROLS: Mapping[str, Callable[[NDArray[Any], tuple[int, int], int], NDArray[A
 CONTROLS = tuple(_CONTROLS)
 """The names of the controls, in the order in which they are shown."""
 
-RANDOM = CONTROLS[:2]
-"""The controls that are nothing but random."""
-
 
 def control_readings(
     picture: NDArray[Any], black: tuple[float, ...], white: tuple[float, ...], seed: int

@@ -46,6 +46,7 @@ class Column:
         limit: a method whose mean over images is not on the good side of it is marked; on it counts as bad only where
             more is better.
         mark: what the mark says.
+        error: the name of the measure's column that says how far off this number may be of one image; empty if none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Column:
     curve: str = ""
     limit: float | None = None
     mark: str = ""
+    error: str = ""
 
     def full_name(self, measure: str) -> str:
         """The name under which the number is recorded: ``removal.gain``, or ``subsets``."""

@@ -44,7 +44,7 @@ class Options(FillOptions):
     group="faithful",
     options=Options,
     columns=(
-        Column("", "rank correlation with what is lost", chance=0.0),
+        Column("", "rank correlation with what is lost", chance=0.0, error="error"),
         Column("log", "correlation with the loss of log probability", chance=0.0, ranked=False),
         Column("error", "difference between two halves of the subsets", "low", ranked=False),
     ),

@@ -12,7 +12,6 @@ from typing import Any
 
 from PIL import Image
 
-from cnnviz_cli.core.control_maps import RANDOM
 from cnnviz_cli.core.evaluation import Curve, best_of
 from cnnviz_cli.core.evaluation_board import leaderboard_of, short_title
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, six_digits
@@ -74,8 +73,9 @@ def leading_columns(head: EvaluationHead) -> list[ColumnRecord]:
 def findings_of(
     maps: Sequence[tuple[int, Judgement | None]], head: EvaluationHead, controls: Sequence[JudgedControl]
 ) -> list[tuple[Finding, ...]]:
-    """What stands under each of some judged maps: ``removal gain 0.23 (random 0.01)``; the best of those that are
-    about one target are strong. A map by itself is the best of nothing.
+    """What stands under each of some judged maps: ``removal gain 0.23 (best control 0.01)``; the best of those that are
+    about one target are strong. A map by itself is the best of nothing, and neither is one that is no better than a
+    map that has never seen the network, or by no more than its number may be off.
 
     Args:
         maps: of each the number of its target, and what was found of it.
@@ -85,17 +85,28 @@ def findings_of(
         for rank in {rank for rank, _ in maps}:
             numbers = [one.numbers.get(column.name) if one is not None and of == rank else None for of, one in maps]
             best = best_of(numbers, column.better)
-            chance = [
+            known = [
                 one.judgement.numbers[column.name]
                 for one in controls
-                if one.rank == rank and one.name in RANDOM and column.name in one.judgement.numbers
+                if one.rank == rank and column.name in one.judgement.numbers
             ]
-            beside = f" (random {_two_digits(sum(chance) / len(chance))})" if chance else ""
+            rival = (max if column.better == "high" else min)(known, default=None)
+            if rival is not None:
+                best = {at for at in best if _beats(maps[at][1], rival, column)}
+            beside = "" if rival is None else f" (best control {_two_digits(rival)})"
             for at, number in enumerate(numbers):
                 if number is not None:
                     words = f"{short_title(head.measures, column)} {_two_digits(number)}{beside}"
                     found[at].append(Finding(words, at in best))
     return [tuple(one) for one in found]
+
+
+def _beats(judgement: Judgement | None, rival: float, column: ColumnRecord) -> bool:
+    """Whether a map's number is better than another, as both are written, and by more than it may be off."""
+    assert judgement is not None
+    ahead = (judgement.numbers[column.name] - rival) * (1 if column.better == "high" else -1)
+    rounded = (round(judgement.numbers[column.name], 2) - round(rival, 2)) * (1 if column.better == "high" else -1)
+    return rounded > 0 and ahead > judgement.numbers.get(column.error or "", 0.0)
 
 
 def _two_digits(number: float) -> str:
