@@ -75,7 +75,7 @@ def leaderboard_of(evaluation: Evaluation, subtitle: Sequence[str], title: str =
         evaluation.order_by,
         evaluation.images,
         evaluation.tell_apart,
-        tuple(_foot(evaluation)),
+        tuple(_foot(evaluation, columns)),
     )
 
 
@@ -106,7 +106,11 @@ def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
     yield from found[:MOST_CHARTS]
 
 
-def _foot(evaluation: Evaluation) -> Iterator[str]:
+def _foot(evaluation: Evaluation, columns: Sequence[ColumnRecord]) -> Iterator[str]:
+    for column in columns:
+        if column.note:
+            title = short_title(evaluation.measures, column)
+            yield f"{title[:1].upper()}{title[1:]}: {column.note}."
     if evaluation.left_out:
         names = ", ".join(one.name for one in evaluation.left_out)
         yield f"Left out, for reasons that the manifest gives: {names}."

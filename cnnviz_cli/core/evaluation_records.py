@@ -46,6 +46,7 @@ class ColumnRecord(Record):
     limit: float | None = optional("A method whose mean is not on the good side of it is marked.")
     mark: str | None = optional("What the mark says of such a method.")
     error: str | None = optional("The column that says how far off the number of one image may be.")
+    note: str | None = optional("What its ends mean, where that wants to be explained.")
     alpha: float | None = optional("Krippendorff's alpha of the methods' order over images.")
     controls: tuple[float, float] | None = optional("The lowest and the highest mean of a control.")
 

@@ -47,6 +47,7 @@ class Column:
             more is better.
         mark: what the mark says.
         error: the name of the measure's column that says how far off this number may be of one image; empty if none.
+        note: half a sentence that a leaderboard has of it, where its ends want to be explained.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Column:
     limit: float | None = None
     mark: str = ""
     error: str = ""
+    note: str = ""
 
     def full_name(self, measure: str) -> str:
         """The name under which the number is recorded: ``removal.gain``, or ``subsets``."""

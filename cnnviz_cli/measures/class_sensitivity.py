@@ -32,7 +32,13 @@ class Options:
     title="Class sensitivity",
     group="class-wise",
     options=Options,
-    columns=(Column("", "unlike the map of another class", chance=1.0),),
+    columns=(
+        Column(
+            "",
+            "unlike the map of another class, 0: blind to the class",
+            note="0 is blind to the class, and 1 has nothing in common with the map of another class",
+        ),
+    ),
     paper="Sixt et al., When Explanations Lie: Why Many Modified BP Attributions Fail, 2020, "
     "https://arxiv.org/abs/1912.09818",
     quick=True,

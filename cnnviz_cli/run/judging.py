@@ -158,6 +158,7 @@ class RunJudge:
                 curve=column.curve or None,
                 limit=column.limit,
                 mark=column.mark or None,
+                note=column.note or None,
                 error=f"{request.measure.name}.{column.error}" if column.error else None,
             )
             for request in requests

@@ -43,6 +43,16 @@ def test_one_measure_is_told_in_full(name: str, capfd: pytest.CaptureFixture[str
     assert "better" in told
 
 
+def test_class_sensitivity_has_no_line_of_chance_and_says_what_its_end_means(capfd: pytest.CaptureFixture[str]) -> None:
+    (column,) = next(one for one in measures() if one.name == "class").columns
+    assert column.chance is None
+    assert "0: blind to the class" in column.title
+    assert main(["measures", "class"]) == 0
+    told = capfd.readouterr().out
+    assert "by chance" not in told
+    assert "0: blind to the class" in told
+
+
 def test_a_misspelt_measure_is_told_with_what_was_meant(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["measures", "remvoal"]) == 2
     assert "Did you mean 'removal'?" in capfd.readouterr().err
