@@ -13,11 +13,15 @@ from cnnviz_cli.core.text import escape_text, format_percent
 
 if TYPE_CHECKING:
     from cnnviz_cli.core.accuracy import Mistake
+    from cnnviz_cli.core.evaluation import CellValue
+    from cnnviz_cli.core.evaluation_records import Evaluation
     from cnnviz_cli.core.records import Accuracy, ImageRecord, Output, Summary
     from cnnviz_cli.run import DryRun, Outcome
     from cnnviz_cli.run.dream_run import DreamPlan
 
 MAX_LINES = 20
+MAX_COLUMNS = 4
+"""Of a leaderboard, on a terminal."""
 
 
 def print_outcome(
@@ -35,15 +39,47 @@ def print_outcome(
             "seconds": round(outcome.seconds, 3),
             "summary": summary.model_dump(),
         }
+        if outcome.evaluation:
+            found = outcome.evaluation.model_dump(mode="json", exclude={"mosaics"})
+            answer |= {"evaluation": found, "files": [str(output / path) for path in outcome.about_all]}
         print_json({**answer, **mistakes, **more})
         return
     lines = align_columns([_row(record, output) for record in outcome.first[:MAX_LINES]]) if outcome.first else []
     lines += more_line(summary.images - len(lines))
     if summary.accuracy:
         lines += [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
+    if outcome.evaluation:
+        lines += ["", *evaluation_lines(outcome.evaluation), *(str(output / path) for path in outcome.about_all)]
     before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
     lines += [f"{totals(summary, before)}, {outcome.seconds:.1f} s", str(outcome.manifest)]
     print("\n".join(map(escape_text, lines)))
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """The methods with their numbers, the best first, and the controls below; a mean with its standard error."""
+    from cnnviz_cli.core.evaluation_board import leaderboard_of
+
+    board = leaderboard_of(evaluation, ())
+    columns = board.columns[:MAX_COLUMNS]
+    if not columns:
+        return ["nothing could be judged", *board.foot]
+    rows = [["", *(one.title for one in columns)]]
+    for row in (*board.rows[:MAX_LINES], *board.control_rows):
+        control = "control: " * (row.passes is None)
+        rows.append([f"{control}{row.full_title}", *(_cell(row.cells.get(one.name)) for one in columns)])
+    lines = [line.rstrip() for line in align_columns(rows)]
+    first = 1 + min(len(board.rows), MAX_LINES)
+    lines[first:first] = more_line(len(board.rows) - MAX_LINES)
+    hidden = [one.title for one in board.columns[MAX_COLUMNS:]]
+    more = [f"in the figure besides: {', '.join(hidden)}"] if hidden else []
+    return [*lines, *more, *board.foot]
+
+
+def _cell(cell: CellValue | None) -> str:
+    if cell is None:
+        return "-"
+    error = "" if cell.error is None else f" ± {cell.error:.2f}"
+    return f"{round(cell.mean, 2) + 0.0:.2f}{error}"
 
 
 def totals(summary: Summary, before: str = "") -> str:

@@ -43,8 +43,9 @@ Records = Callable[[], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class EvaluationFiles:
-    """What was written about all images."""
+    """What was found of all images, and what was written about them."""
 
+    evaluation: Evaluation
     sheets: tuple[Output, ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -65,10 +66,10 @@ def write_evaluation(
     tally.add_mosaics(mosaics)
     evaluation = tally.evaluation
     if not evaluation.cases or not shown_columns(evaluation):
-        return EvaluationFiles()
+        return EvaluationFiles(evaluation)
     figure = draw_leaderboard(evaluation, run.config, f"{model.name} ({model.weights})")
     sheet = write_sheet(sink, run, model, STEM, figure)
-    return EvaluationFiles((sheet,), (_write_table(sink, records, mosaics),))
+    return EvaluationFiles(evaluation, (sheet,), (_write_table(sink, records, mosaics),))
 
 
 def write_sheet(sink: Sink, run: Run, model: ModelRecord, stem: str, figure: Figure) -> Output:

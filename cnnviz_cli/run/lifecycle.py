@@ -22,7 +22,7 @@ from cnnviz_cli.config.evaluate_fields import evaluate_fields
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.accuracy import Mistake
 from cnnviz_cli.core.errors import MissingShardsError, Terminated
-from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
+from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicsFound
 from cnnviz_cli.core.families import DREAM, EVALUATE
 from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
@@ -88,6 +88,8 @@ class Outcome:
         done_before: how many of the images an earlier run had done.
         terminated: whether SIGTERM ended it.
         mistakes: the first images that the network classifies wrongly.
+        evaluation: what was found of the maps of all images, where that was the question.
+        about_all: below the output folder the figures and tables about all images.
     """
 
     status: Status
@@ -98,6 +100,8 @@ class Outcome:
     seconds: float
     terminated: bool
     mistakes: Sequence[Mistake] = ()
+    evaluation: Evaluation | None = None
+    about_all: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -241,10 +245,11 @@ def conclude_run(
     if backend and stopped is None:
         sheets = backend.sheets(ledger)
     tables: Sequence[Table] = ()
+    evaluation: Evaluation | None = None
     head = setup.header.evaluation
     if head and stopped is None and not ledger.shard.label:
-        found = write_evaluated(sink, setup.header.run, setup.header.model, head, ledger.records, after.mosaics)
-        sheets, tables = [*sheets, *found[0], *after.sheets], found[1]
+        evaluation, own, tables = _evaluated(sink, setup.header, head, ledger.records, after.mosaics)
+        sheets = [*sheets, *own, *after.sheets]
     ended = ledger.finish(interrupted=stopped is not None, sheets=sheets, tables=tables, mosaics=after.mosaics)
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
@@ -271,7 +276,25 @@ def conclude_run(
         seconds=(finished - started).total_seconds(),
         terminated=isinstance(stopped, Terminated),
         mistakes=ended.mistakes,
+        evaluation=evaluation,
+        about_all=[one.path for one in (*sheets, *tables)] if evaluation else (),
     )
+
+
+def _evaluated(
+    sink: Sink,
+    header: RunHeader,
+    head: EvaluationHead,
+    records: Callable[[], Iterable[bytes]],
+    mosaics: MosaicsFound | None,
+) -> tuple[Evaluation | None, Sequence[Output], Sequence[Table]]:
+    """What was found of all images, where that is the question, and what `write_evaluated` has written of it."""
+    if header.run.command != EVALUATE:
+        return None, (), ()
+    from cnnviz_cli.run.evaluation_files import write_evaluation  # with numpy and Pillow, which others may never need
+
+    found = write_evaluation(sink, header.run, header.model, head, records, mosaics)
+    return found.evaluation, found.sheets, found.tables
 
 
 def write_evaluated(

@@ -282,6 +282,8 @@ def test_only_curves_about_what_is_removed_are_drawn() -> None:
     tally = EvaluationTally(made.model_copy(update={"columns": columns}))
     tally.add(records[0])
     assert [chart.curves for chart in leaderboard_of(tally.evaluation, []).charts] == [(("m.most", "most first"),)]
+
+
 def test_the_foot_says_what_the_ends_of_a_column_mean() -> None:
     evaluation = tallied([record("0.png", {"first": 0.1}, {})])
     noted = [one.model_copy(update={"note": "0 is blind"}) for one in evaluation.columns]

@@ -133,3 +133,21 @@ def test_how_images_are_read_changes_nothing(cnnviz: Say) -> None:
     whole = {name: numbers(image) for name, image in images().items()}
     cnnviz("boxes.csv", "--force", "--batch-size", "1", "--workers", "0")
     assert {name: numbers(image) for name, image in images().items()} == whole
+
+
+def test_the_answer_is_printed_and_the_files_about_all_images_are_named(cnnviz: Say) -> None:
+    for _ in range(2):  # and again where nothing is left to do
+        said = cnnviz("boxes.csv", "--measure", "sparseness")
+        lines = said.splitlines()
+        head = next(at for at, line in enumerate(lines) if line.split()[:2] == ["inside", "inside"])
+        found = json.loads(Path("out/manifest.json").read_text(encoding="utf-8"))["evaluation"]
+        cell = found["methods"][0]["measures"]["inside"]
+        assert lines[head + 1].startswith("Grad-CAM")
+        assert f"{cell['mean']:.2f} ± {cell['error']:.2f}" in lines[head + 1]
+        assert sum(line.startswith("control: ") for line in lines) == len(found["controls"])
+        assert "in the figure besides: sparseness" in lines
+        assert {"out/evaluation.png", "out/evaluation.csv"} <= set(lines)
+    said = cnnviz("boxes.csv", "--measure", "sparseness", "--json", "-q")
+    answer = json.loads(said[said.index("{") :])
+    assert answer["evaluation"]["methods"] == found["methods"]
+    assert answer["files"] == ["out/evaluation.png", "out/evaluation.csv"]
