@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO
@@ -70,7 +70,9 @@ class DreamPresenter(SheetWriter):
         before = dreamer.receive(task, painted.begun, painted.targets)
         state = dreamer.state(painted, written, after, before)
         if state != "ok":
-            self._warn(f"{escape_text(stored['path'])} is {state}: {_ADVICE.get(state, ADVICE[state])}")
+            self._warn(
+                f"{escape_text(stored['path'])} is {state}: {advice_on(state, finite_statistics(painted.panel))}"
+            )
         subject = None if of_image and task.wish.is_class else task.wish.subject
         judged = dreamer.judge(image, task.class_of(painted.targets))
         steps, canvas = len(painted.panel.scores), task.ascent.canvas
@@ -229,6 +231,17 @@ class DreamPresenter(SheetWriter):
             rank=after.rank,
             **(self.against.fields(task.of, after.score) if self.against else {}),
         )
+
+
+TOO_SATURATED = 0.5
+"""The share of black and white values from which a picture that was not moved is one of steps that were too large."""
+
+
+def advice_on(state: State, statistics: Mapping[str, float]) -> str:
+    """What to tell the user about a picture in some state, with these statistics."""
+    if state == "unmoved" and statistics.get("saturated", 0.0) >= TOO_SATURATED:
+        return "most of it is black or white, so its steps are too large: a lower strength, or rate"
+    return _ADVICE.get(state, ADVICE[state])
 
 
 _ADVICE: dict[State, str] = {

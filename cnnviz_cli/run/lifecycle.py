@@ -243,7 +243,10 @@ def conclude_run(
     """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any, `sheets`
     are those of a run that computed nothing, and `after` is what was made of all images together."""
     if backend and stopped is None:
-        sheets = backend.sheets(ledger)
+        try:
+            sheets = backend.sheets(ledger)
+        except (KeyboardInterrupt, Terminated) as signal:
+            stopped = signal  # every record is there, and the manifest says so
     tables: Sequence[Table] = ()
     evaluation: Evaluation | None = None
     head = setup.header.evaluation

@@ -17,6 +17,7 @@ from torch import nn
 
 import cnnviz_cli
 from cnnviz_cli.render import dreamed
+from cnnviz_cli.run.dream_files import advice_on
 from cnnviz_cli.run.session import Session
 
 from .conftest import Command
@@ -41,6 +42,45 @@ def interrupted(self, task, start, tick):
 Dreamer.paint = interrupted
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_steps_that_are_too_large_are_not_to_be_larger() -> None:
+    assert "too large: a lower strength" in advice_on("unmoved", {"saturated": 0.9})
+    assert "greater strength" in advice_on("unmoved", {"saturated": 0.1})
+    assert "another seed" in advice_on("unreached", {"saturated": 0.9})
+
+
+WHILE_DRAWN = """
+import os, signal, sys
+from cnnviz_cli.cli.main import main
+from cnnviz_cli.run.dream_sheets import SheetWriter
+def terminated(self, *_about):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        signal.pause()
+SheetWriter.sheets = terminated
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_terminated_while_sheets_are_drawn_the_manifest_has_what_was_painted(
+    dream: Command, cnnviz: Command, tmp_path: Path
+) -> None:
+    there, tests = tmp_path / "o", Path(nets.__file__).parent
+    how = [sys.executable, "-c", WHILE_DRAWN, "dream", *ASKED, *HOW, "-o", str(there)]
+    paths = os.pathsep.join([str(tests), str(Path(cnnviz_cli.__file__).parents[1])])
+    done = subprocess.run(
+        how, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 143, done.stderr
+    found = manifest(there)
+    assert (found.run.status, len(found.images), found.sheets or []) == ("interrupted", 3, [])
+    assert cnnviz("verify", there).code == 0
+    again = dream(*ASKED, "-o", there)
+    assert (again.code, "3 of 3" in again.err) == (0, True), again.err
+    dream(*ASKED, "-o", tmp_path / "whole")
+    assert manifest(there).run.status == "ok"
+    assert files(there) == files(tmp_path / "whole")
 
 
 def test_what_was_finished_when_interrupted_stays_and_the_rest_is_painted_later(
