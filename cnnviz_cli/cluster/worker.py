@@ -104,11 +104,11 @@ class ClusterWorker:
 
     def compute(self, part: Part) -> Iterator[Report]:
         """See `PartWorker.compute`."""
-        return self._worker.compute(part)
+        yield from self._worker.compute(part)  # Ray looks for a generator function
 
     def explain(self, part: Part, ranges: Any = None) -> Iterator[Report]:
         """See `PartWorker.explain`."""
-        return self._worker.explain(part, ranges)
+        yield from self._worker.explain(part, ranges)
 
     def _check_node(self) -> None:
         job = self._job

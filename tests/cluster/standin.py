@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from inspect import isgeneratorfunction
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,6 +75,8 @@ class Actor:
             return Reference(work)
 
         def stream(*arguments: Any) -> Stream:
+            if not isgeneratorfunction(method):
+                raise ValueError("num_returns='streaming' is for generator functions")  # as Ray's own processes say
             return Stream(self, iter(method(*arguments)))
 
         return SimpleNamespace(remote=call, options=lambda **_how: SimpleNamespace(remote=stream))

@@ -16,6 +16,7 @@ from cnnviz_cli.cluster import pool
 from cnnviz_cli.cluster.connection import FolderToken, await_files, list_slots, uses_gpus
 from cnnviz_cli.cluster.pool import ActorPool, part_size
 from cnnviz_cli.cluster.worker import SetupResult
+from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
@@ -101,7 +102,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> type[Obedient]:
 
 def started(ray: Ray, root: Path, reporter: Heard, device: str = "auto") -> ActorPool:
     job: Any = SimpleNamespace()
-    settings: Any = SimpleNamespace(device=device, truth=None, scale="image")
+    settings = load_settings("gradcam", {("device",): device}, None, {})
     made = ActorPool(ray, job, FolderToken(Sink(root)), settings, reporter, StageTimer())  # type: ignore[arg-type]
     assert made.start().device.endswith("x a processor")
     return made
