@@ -40,12 +40,11 @@ OTHERS = {
     },
     "models/load/download.py": {"partial.open('xb')", "opener.open(asked, timeout=_TIMEOUT)"},
     # a network, through the functions of `models` above
-    "run/dream_run.py": {
+    "run/dream_painter.py": {
         "Session.load(command, settings, reporter, local_rank)",
-        # images, through the functions of `files`
-        "Folder.open(fields.against, settings)",
-        "Folder.open(self._fields.against, self.settings)",
+        "Folder.open(self._fields.against, settings)",  # images, through the functions of `files`
     },
+    "run/dream_run.py": {"Folder.open(fields.against, settings)"},
     "api/dream.py": {"Folder.open(chosen.against, session.settings)"},
     # of ours, whose bytes were hashed as they were written
     "run/dream_sheets.py": {"Image.open(self._sink.place(output.path))"},

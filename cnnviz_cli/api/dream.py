@@ -42,8 +42,8 @@ from cnnviz_cli.render.raster import rasterize
 from cnnviz_cli.run.against import Comparison, Folder, asked_of, compare
 from cnnviz_cli.run.dream_files import numbered, start_of
 from cnnviz_cli.run.dream_judges import load_judge
+from cnnviz_cli.run.dream_painter import load_start, longest_side
 from cnnviz_cli.run.dream_pictures import as_image, black_input
-from cnnviz_cli.run.dream_run import load_start, longest_side
 from cnnviz_cli.run.dream_sheets import facts_of_record, note_of
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Start
 from cnnviz_cli.run.image_data import read_options

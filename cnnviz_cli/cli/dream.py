@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnviz_cli.cli.flags import Config, Flags, with_settings
-from cnnviz_cli.cli.hints import WITHOUT_RAY
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, PlaceFields
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _SETTINGS = {
     *NetworkFields.model_fields, *(OutputFields.model_fields.keys() - {"unit"}), *PlaceFields.model_fields,
     "target", "score", "multilabel", "objective", "min_score", "labels", "format", "width", "dpi", "save_arrays",
-    "seed", "device", "precision", "memory_format", "threads",
+    "seed", "device", "precision", "memory_format", "threads", "engine",
 }  # fmt: skip
 """The common settings that mean something here; the others are about maps over images, or about several at a time."""
 
@@ -97,13 +96,18 @@ def _run(
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     what = count_noun(len(sources), "image") if sources else "from noise"
     reporter.say(f"{what}, {settings.model}{weights}: loading")
+    force = force and not part.restarted
+    if settings.engine == "ray" and not dry_run:
+        from cnnviz_cli import cluster
+
+        return report(cluster.execute(DREAM.name, settings, sources, reporter, shard=part.shard, force=force))
     with gc_disabled():
         from cnnviz_cli.run import dream_run  # imports torch, which takes seconds
     if dry_run:
         print_dream_plan(dream_run.describe_dreams(settings, sources, reporter), settings.output, as_json=as_json)
         return ExitCode.OK
     outcome: Outcome = dream_run.execute_dreams(
-        settings, sources, reporter, shard=part.shard, force=force and not part.restarted, local_rank=part.local_rank
+        settings, sources, reporter, shard=part.shard, force=force, local_rank=part.local_rank
     )
     return report(outcome)
 
@@ -123,8 +127,6 @@ def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:
         raise UsageError(f"there is no folder '{shown}'", where="--against", fix=suggest_path(against))
     for judge in dream_fields(settings).judge:
         JudgeSpec.parse(judge).check(allow_code=settings.allow_code)
-    if settings.engine != "local":
-        raise UsageError("pictures are painted on this machine", where="engine", fix=WITHOUT_RAY)
     if settings.format in ("svg", "pdf"):
         fix = "Choose png, webp or jpeg."
         raise UsageError(f"a picture is made of pixels, which {settings.format} only wraps", where="--format", fix=fix)

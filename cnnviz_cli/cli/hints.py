@@ -8,17 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.text import closest, escape_text
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
 
-
-WITHOUT_RAY = (
-    "Ray paints nothing. Divide the work yourself, with --shard 0/4 on the first of four machines, --shard 1/4 on the "
-    "next.\nThen put it together: cnnviz merge OUT"
-)
 
 _HEAT_MAPS = {"heatmap", "heat-map", "heatmaps", "grad-cam", "overlay"}
 """What a heat map is also called. Spelling alone would lead to feature maps."""
@@ -80,11 +74,6 @@ def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Set
     if missing in {method.name for method in methods()}:
         return f"It is the name of a method; separate several with commas: --{SELECTOR} NAME,{missing}"
     return ""
-
-
-def option_elsewhere(command: str, option: str) -> str:
-    """What to do instead of an option that other commands have; empty where nothing is known."""
-    return WITHOUT_RAY if (command, option) == (DREAM.name, "engine") else ""
 
 
 def _names_of_classes(settings: Settings) -> dict[str, str]:

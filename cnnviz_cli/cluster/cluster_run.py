@@ -28,7 +28,8 @@ def execute(
     shard: Shard = SINGLE_SHARD,
     force: bool = False,
 ) -> Outcome:
-    """What `run.execute` does, with the images shared out among the processes of a cluster.
+    """What `run.execute` does, or for pictures `run.dream_run.execute_dreams`, with the images shared out among the
+    processes of a cluster.
 
     The journal is written here, by one process, when an image's files are in place; so resuming, shards and
     interruptions work as on one machine. Batches are cut as on one machine, so with as many threads the figures are the
@@ -49,6 +50,8 @@ def execute(
             folder=str(Path.cwd()),
             token=(str(token.path), token.text),
             example=os.fspath(example) if example else "",
+            images=bool(sources),
+            force=force,
         )
         with connect_ray() as ray:
             pool = ActorPool(ray, job, token, settings, reporter, timer)

@@ -117,6 +117,7 @@ class FolderToken:
     """
 
     def __init__(self, sink: Sink) -> None:
+        self.sink = sink
         self.root = sink.root
         self.text = secrets.token_hex(16)
         self.path = sink.temporary_path()

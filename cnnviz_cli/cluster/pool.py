@@ -10,20 +10,22 @@ from contextlib import suppress
 from typing import Any
 
 from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
-from cnnviz_cli.cluster.worker import ClusterWorker, SetupResult, WorkerJob
+from cnnviz_cli.cluster.worker import ClusterWorker, SetupResult, Sheets, WorkerJob
+from cnnviz_cli.config.dream_fields import dream_fields
 from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
-from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.core.records import ImageRecord, Output
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.annotations import RunAnnotations
+from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
 from cnnviz_cli.run.ground_truth import GroundTruth
-from cnnviz_cli.run.image_data import OutputSlot
-from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
-from cnnviz_cli.run.parts import FileSizes, Part, Report
+from cnnviz_cli.run.judged_again import remember_earlier
+from cnnviz_cli.run.lifecycle import RunSetup, StageTimer, write_merged_sheets
+from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 
 _IMAGES = 256
@@ -95,8 +97,14 @@ _JOIN_TIMEOUT = 60.0
 _MAX_STARTS = 3
 """Processes that are started in one slot, when each dies."""
 
+
 _RAISED = re.compile(r"[A-Za-z]+Error: ")
 """The last line of what Ray says of a process that did not come as far as our own code."""
+
+
+def _makes(found: SetupResult) -> dict[str, Any]:
+    """All that decides what a process makes."""
+    return {**found.header.identity, **(found.header.beside or {})}
 
 
 class ActorPool(PartPool[WorkerActor]):
@@ -114,6 +122,7 @@ class ActorPool(PartPool[WorkerActor]):
         self._gpus = uses_gpus(ray.nodes(), settings.device)
         self._deaths: Counter[tuple[str, int]] = Counter()
         self._looked = 0.0
+        self._with_pages: Sequence[Output] | None = None
 
     def start(self) -> RunSetup:
         """Have a process in each slot, with the model loaded; raises what is wrong with one of them."""
@@ -135,11 +144,44 @@ class ActorPool(PartPool[WorkerActor]):
         truths = None if truth is None else GroundTruth(truth, ready.labels)
         marked = annotations_of(self._settings)
         annotations = None if marked is None else RunAnnotations(marked, ready.labels)
-        return RunSetup(ready.header, f"{len(self._members)} x {ready.device}", ready.batch_size, truths, annotations)
+        header = ready.header
+        if header.beside is not None:
+            header, self._earlier = remember_earlier(header)
+            self._shares_scale = False  # pictures that are painted have no maps
+        device = f"{len(self._members)} x {ready.device}"
+        return RunSetup(header, device, ready.batch_size, truths, annotations, ready.subjects)
 
-    def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
+    def sheets(self, ledger: Ledger) -> Sequence[Output]:
+        """The sheets of all pictures from noise; a shard has not all of them."""
+        if self.ready.subjects is None or ledger.shard.label:
+            return ()
+        if self._with_pages is not None:
+            return self._with_pages
+        header, records = self.ready.header, ledger.first_records(MAX_ON_SHEETS)
+        return write_merged_sheets(self._token.sink, header.run, header.model, records, warn=self._reporter.warn)
+
+    def _write_with_pages(self, ledger: Ledger) -> Sequence[Output] | None:
+        """The sheets and the pages of units, which only a process with the model can draw; None if there are none."""
+        if self.ready.subjects is None or ledger.shard.label or dream_fields(self._settings).against is None:
+            return None
+        records = ledger.first_records(MAX_ON_SHEETS)
+        while True:
+            self._check_left()
+            ready = next((worker for worker in self._members if worker.setup is None), None)
+            if ready is None:
+                for worker in self._wait_for_actors():
+                    self._receive_setup(worker, late=True)
+                continue
+            found: Sheets | None = self._fetch(ready, ready.actor.write_sheets.remote(records))
+            if found is not None:
+                self._pass_on(found.messages)
+                self._await_files(found.files)
+                return found.outputs
+
+    def records(self, slots: Sequence[InputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         self._token.write()
-        return super().records(slots, ledger)
+        yield from super().records(slots, ledger)
+        self._with_pages = self._write_with_pages(ledger)  # now, since the processes are gone when sheets are asked for
 
     def shut_down(self) -> None:
         for worker in self._members:
@@ -187,7 +229,7 @@ class ActorPool(PartPool[WorkerActor]):
             return
         worker.setup = None
         if isinstance(found, SetupResult) and hasattr(self, "ready"):
-            changed = list_differences(self.ready.header.identity, found.header.identity)
+            changed = list_differences(_makes(self.ready), _makes(found))
             if changed:
                 found = UsageError("this node would make other figures than the first", fix="\n".join(changed))
         if isinstance(found, SetupResult):

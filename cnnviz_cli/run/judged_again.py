@@ -4,10 +4,11 @@ are, and not painted again. No torch here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cnnviz_cli.core.records import ImageRecord, Judgement
-from cnnviz_cli.files.output.resume import Input
+from cnnviz_cli.files.output.resume import Input, RunHeader
 
 Judges = Sequence[Sequence[str]]
 """Of each judge its name, its weights and their digest."""
@@ -35,6 +36,11 @@ class EarlierPictures:
     def __len__(self) -> int:
         return len(self._found)
 
+    @property
+    def words(self) -> str:
+        """How many there are, for people."""
+        return f"{len(self)} of them are painted already: only what judges say of them is new"
+
     def holds(self, source: Input, record: bytes) -> bool:
         """Whether nothing of a record is to be done; one that only lacks these judges is remembered."""
         self._found.pop(source.name, None)
@@ -49,6 +55,12 @@ class EarlierPictures:
     def take(self, source: Input) -> ImageRecord | None:
         """What is remembered of a source, once."""
         return self._found.pop(source.name, None)
+
+
+def remember_earlier(header: RunHeader) -> tuple[RunHeader, EarlierPictures]:
+    """A header that holds records to the run's judges, too, and what is found of earlier pictures by that."""
+    earlier = EarlierPictures((header.beside or {}).get("judges", ()), header.holds)
+    return replace(header, holds=earlier.holds), earlier
 
 
 def holds_with(judges: Any, _source: Input, record: bytes) -> bool:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot
+from cnnviz_cli.run.judged_again import EarlierPictures
 from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.pipeline import MapScales, Pipeline
 from cnnviz_cli.run.scales import WidestRanges
 from cnnviz_cli.run.workers import Stage, WorkerPool
+
+InputSlot = tuple[Input, str]
+"""What a record is about, and the folder of its figures below the output folder."""
 
 FileSizes = tuple[tuple[str, int], ...]
 """The files of a record below the output folder, with their sizes."""
@@ -27,20 +32,22 @@ Failures = Mapping[tuple[str, Stage], str]
 
 @dataclass(frozen=True)
 class Part:
-    """Some batches of the list of sources, one after another, as one pipeline would cut them.
+    """Some batches of the list of inputs, one after another, as one pipeline would cut them.
 
     Attributes:
         due: which of the places are still to do; the others keep their batches company.
         again: whether a process has died over it, and may have left something half written.
-        computed: whether `PartWorker.compute` has done it in the same process.
+        computed: whether `ExplainingWorker.compute` has done it in the same process.
         failures: what is not tried again.
+        earlier: by the name of an input, a record that is used again in part.
     """
 
-    slots: Sequence[OutputSlot]
+    slots: Sequence[InputSlot]
     due: Sequence[bool]
     again: bool = False
     computed: bool = False
     failures: Failures = field(default_factory=dict)
+    earlier: Mapping[str, ImageRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,20 +80,23 @@ class WorkUnit:
         deaths: how many processes have ended over it since its last record.
         again: whether one has.
         failures: what is not tried again; see `Part`.
+        earlier: see `Part`.
     """
 
     start: int
-    slots: Sequence[OutputSlot]
+    slots: Sequence[InputSlot]
     missing: dict[str, int]
     deaths: int = 0
     again: bool = False
     failures: dict[tuple[str, Stage], str] = field(default_factory=dict)
+    earlier: Mapping[str, ImageRecord] = field(default_factory=dict)
 
     def part(self, *, computed: bool = False) -> Part:
         """What a process is to do of it; `computed` is whether this process has its maps already."""
         left = set(self.missing.values())
         due = [at in left for at in range(len(self.slots))]
-        return Part(self.slots, due, self.again, computed, dict(self.failures))
+        earlier = {name: record for name, record in self.earlier.items() if name in self.missing}
+        return Part(self.slots, due, self.again, computed, dict(self.failures), earlier)
 
     def complete(self, name: str) -> bool:
         """Take note of an image's record; False if it had one."""
@@ -94,13 +104,17 @@ class WorkUnit:
         return self.missing.pop(name, None) is not None
 
 
-def split_work(places: Sequence[OutputSlot], ledger: Ledger, size: int) -> Iterator[WorkUnit]:
-    """Parts of `size` places, a multiple of the batch of an undivided run, that have something that is due."""
+def split_work(
+    places: Sequence[InputSlot], ledger: Ledger, size: int, earlier: EarlierPictures | None = None
+) -> Iterator[WorkUnit]:
+    """Parts of `size` places, a multiple of the batch of an undivided run, that have something that is due; each takes
+    what there is of `earlier` records."""
     for start in range(0, len(places), size):
         mine = places[start : start + size]
         owed = {source.name: at for at, (source, _) in enumerate(mine) if ledger.is_due(start + at)}
         if owed:
-            yield WorkUnit(start, mine, owed)
+            taken = [] if earlier is None else [earlier.take(mine[at][0]) for at in owed.values()]
+            yield WorkUnit(start, mine, owed, earlier={one.source: one for one in taken if one})
 
 
 class MessageBuffer(Reporter):
@@ -121,33 +135,21 @@ class MessageBuffer(Reporter):
         return messages
 
 
-class PartWorker:
-    """Does one part after another: reads, computes, draws and writes.
+class PartWorker(ABC):
+    """Does one part after another: makes the records of what is due, and their files."""
 
-    Where all maps of a run share a scale, `compute` for one part after another, and then `explain` for those in the
-    same order.
-    """
+    smallest_batch = 0
+    """How many inputs passed the network together at last; 0 where that is not told."""
 
-    def __init__(
-        self, explainer: Explainer, workers: WorkerPool, sink: Sink, reporter: MessageBuffer, *, records_per_report: int
-    ) -> None:
-        """`workers` are configured. The last report of a part may have fewer records."""
-        self._explainer = explainer
-        self._workers = workers
+    def __init__(self, sink: Sink, reporter: MessageBuffer, *, records_per_report: int) -> None:
+        """The last report of a part may have fewer records."""
         self._sink = sink
         self._reporter = reporter
         self._records_per_report = records_per_report
-        self._queue: DiskQueue | None = None
-        self._queued: Iterator[Any] | None = None
 
-    def compute(self, part: Part) -> Iterator[Report]:
-        """The ranges of a part's maps, which wait on the disk until `explain` draws them; errors are raised."""
-        timer = StageTimer()
-        if self._queue is None:
-            self._queue = DiskQueue(self._sink)
-        pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
-        ranges = pipeline.queue_results(part.slots, part.due, self._queue)
-        yield Report((), self._reporter.take(), _times(timer), ranges.to_state(), pipeline.smallest_batch)
+    @abstractmethod
+    def _records(self, part: Part, ranges: Any, timer: StageTimer) -> Iterator[ImageRecord]:
+        """The records of what is due of a part, their files in place; the timer is told how long it takes."""
 
     def explain(self, part: Part, ranges: Any = None) -> Iterator[Report]:
         """The records of a part, a few at a time, their files in place; what ends the run is raised.
@@ -159,25 +161,63 @@ class PartWorker:
                 if due:
                     self._sink.sweep(folder)
         timer = StageTimer()
-        pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
-        widest = None if ranges is None else WidestRanges.from_state(ranges).finish()
-        if part.computed:
-            slots = [slot for slot, wanted in zip(part.slots, part.due, strict=True) if wanted]
-            self._queued = iter(self._queue or ()) if self._queued is None else self._queued
-            answers = pipeline.reload(slots, islice(self._queued, len(slots)))
-        else:
-            answers = pipeline.results(part.slots, part.due, keep=True)
         waiting: list[tuple[ImageRecord, FileSizes]] = []
-        for record in pipeline.records(answers, MapScales(self._explainer.session.settings.scale, widest)):
-            waiting.append((record, self._files(record)))
+        for record in self._records(part, ranges, timer):
+            paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
+            waiting.append((record, file_sizes(self._sink, paths)))
             if len(waiting) >= self._records_per_report:
                 yield Report(waiting, self._reporter.take())
                 waiting = []
-        yield Report(waiting, self._reporter.take(), _times(timer), smallest_batch=pipeline.smallest_batch)
+        yield Report(waiting, self._reporter.take(), _times(timer), smallest_batch=self.smallest_batch)
 
-    def _files(self, record: ImageRecord) -> FileSizes:
-        paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
-        return tuple((path, (self._sink.root / path).stat().st_size) for path in paths)
+
+class ExplainingWorker(PartWorker):
+    """Explains the images of a part.
+
+    Where all maps of a run share a scale, `compute` for one part after another, and then `explain` for those in the
+    same order.
+    """
+
+    def __init__(
+        self, explainer: Explainer, workers: WorkerPool, sink: Sink, reporter: MessageBuffer, *, records_per_report: int
+    ) -> None:
+        """`workers` are configured."""
+        super().__init__(sink, reporter, records_per_report=records_per_report)
+        self._explainer = explainer
+        self._workers = workers
+        self._queue: DiskQueue | None = None
+        self._queued: Iterator[Any] | None = None
+
+    def compute(self, part: Part) -> Iterator[Report]:
+        """The ranges of a part's maps, which wait on the disk until `explain` draws them; errors are raised."""
+        timer = StageTimer()
+        if self._queue is None:
+            self._queue = DiskQueue(self._sink)
+        pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
+        ranges = pipeline.queue_results(_images_of(part), part.due, self._queue)
+        yield Report((), self._reporter.take(), _times(timer), ranges.to_state(), pipeline.smallest_batch)
+
+    def _records(self, part: Part, ranges: Any, timer: StageTimer) -> Iterator[ImageRecord]:
+        pipeline = Pipeline(self._explainer, self._workers, self._reporter, timer)
+        widest = None if ranges is None else WidestRanges.from_state(ranges).finish()
+        if part.computed:
+            slots = [slot for slot, wanted in zip(_images_of(part), part.due, strict=True) if wanted]
+            self._queued = iter(self._queue or ()) if self._queued is None else self._queued
+            answers = pipeline.reload(slots, islice(self._queued, len(slots)))
+        else:
+            answers = pipeline.results(_images_of(part), part.due, keep=True)
+        yield from pipeline.records(answers, MapScales(self._explainer.session.settings.scale, widest))
+        self.smallest_batch = pipeline.smallest_batch
+
+
+def _images_of(part: Part) -> Sequence[OutputSlot]:
+    """The slots of a part; what is explained is an image, never a unit."""
+    return cast("Sequence[OutputSlot]", part.slots)
+
+
+def file_sizes(sink: Sink, paths: Sequence[str]) -> FileSizes:
+    """Files below the output folder, with their sizes."""
+    return tuple((path, (sink.root / path).stat().st_size) for path in paths)
 
 
 def _times(timer: StageTimer) -> dict[str, tuple[float, float]]:

@@ -17,9 +17,9 @@ from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.output.resume import Ledger
-from cnnviz_cli.run.image_data import OutputSlot
+from cnnviz_cli.run.judged_again import EarlierPictures
 from cnnviz_cli.run.lifecycle import Backend, StageTimer
-from cnnviz_cli.run.parts import FileSizes, Part, Report, WorkUnit, split_work
+from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report, WorkUnit, split_work
 from cnnviz_cli.run.pipeline import ALL_MAPS_FIRST, NOTHING_DRAWN
 from cnnviz_cli.run.scales import WidestRanges, share_ranges
 
@@ -27,7 +27,7 @@ _DEATHS = 3
 """Over the same images; then they are the cause, and another process would die of them, too."""
 
 PartMethod = Literal["compute", "explain"]
-"""What of `PartWorker` does a part."""
+"""What of `PartWorker`, or of `ExplainingWorker`, does a part."""
 
 
 class Member:
@@ -69,6 +69,8 @@ class PartPool(Backend, Generic[AnyMember]):
         self._shared: Any = None
         self._said: set[str] = set()
         self._smallest: int | None = None
+        self._earlier: EarlierPictures | None = None
+        self._shares_scale = settings.scale == BY_RUN
 
     @property
     def smallest_batch(self) -> int | None:
@@ -105,10 +107,12 @@ class PartPool(Backend, Generic[AnyMember]):
     def _await_files(self, files: FileSizes) -> None:
         """Wait until the files of a record are seen here."""
 
-    def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
-        """One record for each source that is still to do, in the order in which they are finished."""
-        units = split_work(slots, ledger, self._part_size(len(slots)))
-        if self._settings.scale != BY_RUN:
+    def records(self, slots: Sequence[InputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
+        """One record for each input that is still to do, in the order in which they are finished."""
+        if self._earlier:
+            self._reporter.say(self._earlier.words)
+        units = split_work(slots, ledger, self._part_size(len(slots)), self._earlier)
+        if not self._shares_scale:
             yield from self._work_through(units)
         elif ledger.remaining or not slots:
             self._shared = self._share_ranges(units, ledger).to_state()

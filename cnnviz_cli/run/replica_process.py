@@ -26,7 +26,7 @@ from cnnviz_cli.files.output.run_report import private_memory
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import ImageResult, OutputSlot, RenderSpec, failed_record
-from cnnviz_cli.run.parts import MessageBuffer, Part, PartWorker, Report
+from cnnviz_cli.run.parts import ExplainingWorker, MessageBuffer, Part, Report
 from cnnviz_cli.run.workers import InlineWorker, JobResult, Stage, WorkerPool, completed_future
 
 
@@ -113,7 +113,7 @@ def serve(job: ReplicaJob, parts: Connection, reports: Connection, status: Share
     session, reporter = job.explainer.session, MessageBuffer()
     settings = session.settings.model_copy(update={"max_memory": job.memory})
     drawer = WatchedWorker(job.spec, status)
-    worker = PartWorker(
+    worker = ExplainingWorker(
         replace(job.explainer, session=replace(session, settings=settings)),
         WorkerPool.of(drawer),
         job.sink,

@@ -34,7 +34,7 @@ from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
 from cnnviz_cli.run.manifest_header import run_header
-from cnnviz_cli.run.parts import Part, Report, split_work
+from cnnviz_cli.run.parts import InputSlot, Part, Report, split_work
 from cnnviz_cli.run.pipeline import FINISH_TIMEOUT, render_spec
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 from cnnviz_cli.run.replica_plan import ReplicaPlan, replica_bytes
@@ -120,7 +120,7 @@ class ReplicaPool(PartPool[Replica]):
         # Those of replicas that took a dead one's place are not there at the same time.
         return sum(sorted(self._memory.values())[-max(1, self._count) :])
 
-    def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
+    def records(self, slots: Sequence[InputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         if note := fast_decode_note(self._spec.reading):
             self._reporter.say(note)
         self._count = self._count_for(slots, ledger)
@@ -133,7 +133,7 @@ class ReplicaPool(PartPool[Replica]):
             self._explainer, self._spec, slots, ledger, header, self._sink, self._reporter, again=again
         )
 
-    def _count_for(self, slots: Sequence[OutputSlot], ledger: Ledger) -> int:
+    def _count_for(self, slots: Sequence[InputSlot], ledger: Ledger) -> int:
         wanted = self._plan.count
         batches = sum(1 for _ in islice(split_work(slots, ledger, self._part_size(len(slots))), wanted))
         count = min(wanted, batches)

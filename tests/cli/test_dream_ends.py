@@ -216,14 +216,6 @@ def test_of_two_sizes_the_last_counts(dream: Command, tmp_path: Path) -> None:
     assert (output.width, output.height) == (50, 40)
 
 
-def test_ray_is_said_to_paint_nothing(dream: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = dream("--target", "1", "--engine", "ray")
-    assert (done.code, "--shard 0/4" in done.err, "--region" in done.err) == (2, True, False), done.err
-    monkeypatch.setenv("CNNVIZ_ENGINE", "ray")
-    done = dream("--target", "1")
-    assert (done.code, "--shard 0/4" in done.err) == (2, True), done.err
-
-
 def test_help_says_image(cnnviz: Command) -> None:
     assert not re.search("photo(?!s?[./])", cnnviz("dream", "--help").out)
 

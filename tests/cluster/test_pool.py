@@ -68,13 +68,14 @@ class Obedient:
 
     parts: list[Part]
     identity: dict[str, str]
+    beside: dict[str, Any] | None = None
     wrong: CnnvizError | None = None
     after: Callable[[str], None]
 
     def __init__(self, *_told: Any) -> None: ...
 
     def begin(self) -> SetupResult | CnnvizError:
-        header: Any = SimpleNamespace(identity=dict(self.identity))
+        header: Any = SimpleNamespace(identity=dict(self.identity), beside=self.beside)
         said = (("method x is left out", True),)
         return self.wrong or SetupResult(header, "a processor", 2, Labels(("cat",)), said)
 
@@ -215,6 +216,21 @@ def test_a_node_that_would_make_other_pictures_is_refused(tmp_path: Path, worker
     with pytest.raises(UsageError, match="other figures") as caught:
         started(Ray(TWO), tmp_path, Heard())
     assert caught.value.fix == "palette: inferno -> viridis"
+
+
+def test_a_node_that_has_another_judge_is_refused(tmp_path: Path, worker: type[Obedient]) -> None:
+    begin = worker.begin
+
+    def other(self: Any) -> Any:
+        ready = begin(self)
+        worker.beside = {"judges": [["a", "b", "1" * 64]], "subjects": []}
+        return ready
+
+    worker.beside = {"judges": [["a", "b", "0" * 64]], "subjects": []}
+    worker.begin = other  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="other figures") as caught:
+        started(Ray(TWO), tmp_path, Heard())
+    assert caught.value.fix.startswith("judges: ")
 
 
 def test_an_error_of_ours_in_a_process_is_the_runs(tmp_path: Path, worker: type[Obedient]) -> None:

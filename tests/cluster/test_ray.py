@@ -115,6 +115,42 @@ def test_a_run_that_was_interrupted_goes_on_and_a_finished_one_has_nothing_to_do
         check(place, "stopped")
 
 
+DREAM = [
+    *(sys.executable, "-m", "cnnviz_cli", "dream", "--layer", "low", "--unit", "0,1", "--number", "8"),
+    *("--against", "in", "--judge", "efficientnet_lite0", "--steps", "6", "--threads", "1", "--device", "cpu"),
+]  # fmt: skip
+
+
+def painting(place: Path, output: str, *more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])}
+    command = [*DREAM, "-o", output, *more]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=place, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_pictures_are_painted_on_nodes_one_of_which_is_killed(place: Path, cluster: Any) -> None:
+    local = painting(place, "here")
+    _, said = local.communicate(timeout=600)
+    assert local.returncode == 0, said
+    running = painting(place, "there", "--engine", "ray")
+    when(place, "there", 4, running, lambda: running.send_signal(signal.SIGINT))
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    running = painting(place, "there", "--engine", "ray")
+    when(place, "there", 9, running, lambda: cluster.remove_node(cluster.nodes[0], allow_graceful=False))
+    _, said = running.communicate(timeout=600)
+    assert running.returncode == 0, said
+    assert "is gone" in said
+    here, there = place / "here", place / "there"
+    assert (there / "manifest.json").read_bytes() == (here / "manifest.json").read_bytes()
+    manifest = json.loads((there / "manifest.json").read_bytes())
+    assert len(manifest["images"]) == 16
+    assert [sheet["path"] for sheet in manifest["sheets"]] == ["dream.compare.png", "dream.units-1.png"]
+    for path in here.rglob("*.png"):
+        assert (there / path.relative_to(here)).read_bytes() == path.read_bytes()
+    assert not list(there.rglob(".cnnviz-*"))
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_node_that_sees_another_output_folder_is_refused(place: Path, tmp_path: Path) -> None:
     """The run starts where a folder hides the one that the nodes see under the same path."""
