@@ -14,6 +14,7 @@ from cnnviz_cli.measures.api import (
     Scope,
     Scores,
     Trial,
+    UsageError,
     Verdict,
     Whole,
     cell_sums,
@@ -24,6 +25,9 @@ from cnnviz_cli.measures.api import (
     value,
 )
 from cnnviz_cli.measures.common.losses import losses
+
+MOST = 32
+"""Cells a side, beyond which a cell is a few pixels and the passes are thousands."""
 
 
 @value
@@ -45,6 +49,12 @@ def cells(options: Options, scope: Scope) -> Trial:
     The rank correlation, over the cells of a grid, between the map's sum over a cell and what the score loses without
     it: the paper's single deletion, without the fine-tuning that makes networks used to holes.
     """
+    if options.cells > MOST:
+        raise UsageError(
+            f"{options.cells} cells a side are {options.cells**2:,} passes of an image",
+            where="--cells",
+            fix=f"Take {MOST} or fewer; {MOST} are {MOST**2:,}.",
+        )
     fill = parse_fill(options.fill, scope.context.input_spec, auto=options.usual_fill)
     side = min(options.cells, *scope.size)
     hidden, whole = Scores(EachCell(side, fill), scope.objective), Scores(Whole(), scope.objective)

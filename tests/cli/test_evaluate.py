@@ -79,6 +79,13 @@ def test_what_is_judged_by_annotations_wants_them(capfd: pytest.CaptureFixture[s
     assert "Measures that read it: inside." in heard
 
 
+def test_more_cells_than_can_be_hidden_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    asked = ["evaluate", SAMPLE, "--method", "gradcam", "--measure", "cells", "--dry-run", "--cells"]
+    assert main([*asked, "500"]) == 2
+    assert "--cells: 500 cells a side are 250,000 passes of an image" in capfd.readouterr().err
+    assert main([*asked, "32"]) == 0
+
+
 def test_a_finished_run_is_no_image(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["gradcam", SAMPLE, "-o", str(out), "-q"]) == 0
