@@ -19,6 +19,7 @@ MOST_COLUMNS = 12
 MOST_CHARTS = 2
 
 QUESTION = "Which explanation can be trusted?"
+UNFAITHFUL = "Nothing here judges faithfulness: whether the network reacts where a map says that it should."
 
 
 def short_title(measures: Sequence[MeasureRecord], column: ColumnRecord) -> str:
@@ -61,7 +62,7 @@ def leaderboard_of(evaluation: Evaluation, subtitle: Sequence[str], title: str =
                 one.name,
                 short_title(evaluation.measures, one),
                 one.better,
-                one.chance,
+                _chance(evaluation, one),
                 one.ranked,
                 one.alpha,
                 one.controls,
@@ -77,6 +78,12 @@ def leaderboard_of(evaluation: Evaluation, subtitle: Sequence[str], title: str =
         evaluation.tell_apart,
         tuple(_foot(evaluation, columns)),
     )
+
+
+def _chance(evaluation: Evaluation, column: ColumnRecord) -> float | None:
+    """What a map that says nothing gets: the same always, or the mean of a column of the images."""
+    known = [row.measures[column.chance_in].mean for row in evaluation.methods if column.chance_in in row.measures]
+    return sum(known) / len(known) if known else column.chance
 
 
 def _row(row: RowRecord, columns: Sequence[ColumnRecord], *, several: bool) -> MethodRow:
@@ -107,6 +114,9 @@ def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
 
 
 def _foot(evaluation: Evaluation, columns: Sequence[ColumnRecord]) -> Iterator[str]:
+    of = {one.name: one.faithful for one in evaluation.measures}
+    if columns and all(of.get(one.measure) is False for one in columns):
+        yield UNFAITHFUL
     for column in columns:
         if column.note:
             title = short_title(evaluation.measures, column)

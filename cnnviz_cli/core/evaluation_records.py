@@ -31,6 +31,7 @@ class MeasureRecord(Record):
     title: str
     paper: str
     options: dict[str, JsonValue] = Field(description="That were in force.")
+    faithful: bool | None = optional("Whether it judges how the network reacts where a map says that it should.")
 
 
 class ColumnRecord(Record):
@@ -45,6 +46,7 @@ class ColumnRecord(Record):
     curve: str | None = optional("What the curve of the same name is called in a chart.")
     limit: float | None = optional("A method whose mean is not on the good side of it is marked.")
     mark: str | None = optional("What the mark says of such a method.")
+    chance_in: str | None = optional("The column whose mean is what a map that says nothing gets.")
     error: str | None = optional("The column that says how far off the number of one image may be.")
     note: str | None = optional("What its ends mean, where that wants to be explained.")
     alpha: float | None = optional("Krippendorff's alpha of the methods' order over images.")

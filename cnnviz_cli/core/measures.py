@@ -41,6 +41,7 @@ class Column:
         name: ``gain`` of ``removal.gain``; empty for the measure's own name.
         better: which end is good.
         chance: what a map that says nothing gets, if that is known.
+        chance_in: the name of the measure's column that says so of each image; empty if none.
         ranked: whether it may order maps and be held against the controls.
         curve: what the measure's curve of the same name is called in a chart: "most important first".
         limit: a method whose mean over images is not on the good side of it is marked; on it counts as bad only where
@@ -58,6 +59,7 @@ class Column:
     curve: str = ""
     limit: float | None = None
     mark: str = ""
+    chance_in: str = ""
     error: str = ""
     note: str = ""
 

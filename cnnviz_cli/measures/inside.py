@@ -33,12 +33,13 @@ INPUT = 224
 
 NOTHING_POSITIVE = "nothing in its map speaks for what is explained"
 NO_ANNOTATIONS = "nothing is marked in the images: --annotations"
+ALL_SEEN = "what is marked is all that the network sees, where every map lies inside"
 NOT_SEEN = "nothing is marked in what the network sees"
 COLUMNS = (
-    Column("", "share of positive evidence inside what is marked"),
-    Column("point", "highest pixel inside what is marked"),
+    Column("", "share of positive evidence inside what is marked", chance_in="share"),
+    Column("point", "highest pixel inside what is marked", chance_in="reach"),
     Column("iou", "overlap of as many highest pixels as are marked"),
-    Column("best_iou", "overlap at the best threshold"),
+    Column("best_iou", "overlap at the best threshold", chance_in="share"),
     Column("share", "share of the input that is marked", "none", ranked=False),
     Column("reach", "share of the input that counts for the highest pixel", "none", ranked=False),
 )
@@ -134,6 +135,8 @@ def inside(options: Options, scope: Scope) -> Trial:
         region = evidence[marked][image].cpu().numpy()
         if not region.any():
             return _undone(NOT_SEEN)
+        if region.all():
+            return _undone(ALL_SEEN)
         places = evidence[order][image].cpu().numpy()
         near = within_reach(region, reach)
         numbers = {

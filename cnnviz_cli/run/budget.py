@@ -130,7 +130,9 @@ def within_budget(methods: Sequence[str], measures: Sequence[str], passes: Passe
         saved = {name: alone[cheapest] - passes([cheapest], [one for one in kept if one != name]) for name in kept}
         dearest = max(kept, key=saved.__getitem__)
         kept.remove(dearest)
-        out.append(LeftOut(dearest, f"it takes {saved[dearest]:,} passes of an image, and the budget is {budget:,}"))
+        own = passes(methods, [dearest]) - passes(methods, [])
+        words = f"it takes {own:,} pass{'es' * (own != 1)} of an image for all maps"
+        out.append(LeftOut(dearest, f"{words}, and the budget for everything is {budget:,}"))
     chosen: list[str] = []
     total = 0
     for name in sorted(methods, key=alone.__getitem__):
@@ -139,6 +141,7 @@ def within_budget(methods: Sequence[str], measures: Sequence[str], passes: Passe
             chosen.append(name)
             total = together
         else:
-            why = f"it takes {together - total:,} passes of an image, and {budget - total:,} of {budget:,} are left"
+            own = together - total
+            why = f"it takes {own:,} pass{'es' * (own != 1)} of an image, and {budget - total:,} of {budget:,} are left"
             out.append(LeftOut(name, why))
     return Fitted(tuple(name for name in methods if name in chosen), tuple(kept), total, tuple(out))

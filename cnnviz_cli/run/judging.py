@@ -45,6 +45,9 @@ AGREEMENT_CELLS = 14
 
 UNMARKED = "nothing says what is marked in the images: --annotations"
 
+FAITHFUL = "faithful"
+"""The group of the measures of how the network reacts where a map says that it should."""
+
 NO_MAPS = "none of these methods gives a map that can be judged"
 
 
@@ -159,13 +162,14 @@ class RunJudge:
                 limit=column.limit,
                 mark=column.mark or None,
                 note=column.note or None,
+                chance_in=f"{request.measure.name}.{column.chance_in}" if column.chance_in else None,
                 error=f"{request.measure.name}.{column.error}" if column.error else None,
             )
             for request in requests
             for column in request.measure.columns
         ]
         # How the network reacts comes first: the quick measures of that, then the others, then what else ranks.
-        grade = {one.measure.name: (one.measure.group != "faithful", not one.measure.quick) for one in requests}
+        grade = {one.measure.name: (one.measure.group != FAITHFUL, not one.measure.quick) for one in requests}
         ranked = sorted(
             (one for one in columns if one.ranked and one.better != "none"), key=lambda one: grade[one.measure]
         )
@@ -181,6 +185,7 @@ class RunJudge:
                     title=one.measure.title,
                     paper=one.measure.paper,
                     options={item.name: getattr(one.options, item.name) for item in fields(one.options)},
+                    faithful=one.measure.group == FAITHFUL,
                 )
                 for one in requests
             ],
@@ -304,6 +309,9 @@ def with_judge(explainer: Explainer, reporter: Reporter, *, images: int = 1) -> 
     if section.budget is not None:
         cost = JudgedCost.of(judge)
         fitted = within_budget(cost.methods, cost.measures, cost.passes, section.budget)
+        kept = [one.measure.group for one in requests if one.measure.name in fitted.measures]
+        if FAITHFUL not in kept and any(one.measure.group == FAITHFUL for one in requests):
+            reporter.warn("within the budget nothing judges faithfulness: how the network reacts where maps say so")
         for one in fitted.left_out:
             reporter.warn(f"{one.name} is left out: {one.why}")
             left.append(LeftOut(name=one.name, why=one.why))

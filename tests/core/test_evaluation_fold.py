@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cnnviz_cli.core import evaluation_fold
-from cnnviz_cli.core.evaluation_board import leaderboard_of
+from cnnviz_cli.core.evaluation_board import UNFAITHFUL, leaderboard_of
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, six_digits
 from cnnviz_cli.core.evaluation_records import ColumnRecord, EvaluationHead, MeasureRecord, MethodRecord
 from cnnviz_cli.core.rank_statistics import agreement_of_ranks, images_to_tell
@@ -288,3 +288,23 @@ def test_the_foot_says_what_the_ends_of_a_column_mean() -> None:
     evaluation = tallied([record("0.png", {"first": 0.1}, {})])
     noted = [one.model_copy(update={"note": "0 is blind"}) for one in evaluation.columns]
     assert leaderboard_of(evaluation.model_copy(update={"columns": noted}), []).foot == ("M gain: 0 is blind.",)
+
+
+def test_the_foot_says_where_nothing_judges_faithfulness() -> None:
+    evaluation = tallied([record("0.png", {"first": 0.1}, {})])
+    for faithful in (True, False, None):
+        judged = [one.model_copy(update={"faithful": faithful}) for one in evaluation.measures]
+        foot = leaderboard_of(evaluation.model_copy(update={"measures": judged}), []).foot
+        assert (UNFAITHFUL in foot) == (faithful is False)
+
+
+def test_chance_may_be_the_mean_of_a_column_of_the_images() -> None:
+    records = [record(f"{at}.png", {"first": 0.5, "second": 0.1}, {}) for at in range(2)]
+    for one, share in zip(records, (0.2, 0.6), strict=True):
+        for output in one["outputs"]:
+            output["measures"]["m.most"] = share
+    evaluation = tallied(records)
+    assert leaderboard_of(evaluation, []).columns[0].chance == 0.0
+    columns = [one.model_copy(update={"chance_in": "m.most"}) for one in evaluation.columns]
+    board = leaderboard_of(evaluation.model_copy(update={"columns": columns}), [])
+    assert board.columns[0].chance == pytest.approx(0.4)

@@ -249,6 +249,15 @@ def test_nothing_marked_in_what_is_seen_is_undone(batch: Tensor, halves: np.ndar
     assert set(second) == set(COLUMNS)
 
 
+def test_where_all_that_is_seen_is_marked_nothing_is_judged(batch: Tensor, halves: np.ndarray[Any, Any]) -> None:
+    halves[0] = True
+    first, second = judged(batch, halves)
+    assert first == {"inside": "what is marked is all that the network sees, where every map lies inside"}
+    assert set(second) == set(COLUMNS)
+    halves[0, 3, 4] = False
+    assert set(judged(batch, halves)[0]) == set(COLUMNS)
+
+
 def test_each_target_has_a_region_of_its_own(batch: Tensor, halves: np.ndarray[Any, Any]) -> None:
     """The first target's is empty here, so the second is judged by its own or not at all."""
     assert [each["inside.share"] for each in judged(batch, halves, targets="top2")] == [0.5, 0.25]

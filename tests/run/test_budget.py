@@ -37,7 +37,19 @@ def test_cheap_methods_come_first_and_the_order_asked_for_stays() -> None:
 def test_where_no_method_fits_the_dearest_measures_go() -> None:
     found = within_budget(["a", "b"], ["x", "y"], passes, 40)
     assert (found.methods, found.measures, found.passes) == (("a",), ("y",), 32)
-    assert found.left_out[0] == LeftOut("x", "it takes 50 passes of an image, and the budget is 40")
+    assert found.left_out[0] == LeftOut(
+        "x", "it takes 50 passes of an image for all maps, and the budget for everything is 40"
+    )
+
+
+@pytest.mark.parametrize("budget", [20, 45])
+def test_what_a_measure_takes_is_told_of_all_maps_whatever_the_budget(budget: int) -> None:
+    def each(methods: Sequence[str], measures: Sequence[str]) -> int:
+        return len(methods) * (1 + 60 * ("p" in measures) + 10 * ("q" in measures))
+
+    left = within_budget(["a", "b", "c"], ["p", "q"], each, budget).left_out[0]
+    words = "it takes 180 passes of an image for all maps, and the budget for everything is"
+    assert left == LeftOut("p", f"{words} {budget}")
 
 
 def test_a_budget_that_leaves_nothing_says_what_the_least_takes() -> None:

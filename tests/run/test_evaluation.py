@@ -243,6 +243,11 @@ def test_a_budget_leaves_out_by_name_or_says_what_it_would_take(tmp_path: Path, 
     left = manifest(tmp_path / "out")["evaluation"]["left_out"]
     assert left
     assert all("50" in one["why"] for one in left)
+    run(tmp_path / "unfaithful", sources, heard, evaluate__budget="8", evaluate__agreement="false")
+    assert "within the budget nothing judges faithfulness: how the network reacts where maps say so" in heard.warned
+    assert {
+        one["name"]: one.get("faithful") for one in manifest(tmp_path / "unfaithful")["evaluation"]["measures"]
+    } == {"sparseness": False}
     with pytest.raises(UsageError, match="leaves nothing") as caught:
         run(tmp_path / "none", sources, evaluate__budget="2", evaluate__measure=["removal", "subsets"])
     assert caught.value.where == "--budget"
