@@ -223,7 +223,10 @@ class RunJudge:
         for method in methods:
             own, whole = cost.passes([method], []), cost.passes([method], cost.measures)
             found.append(f"  {method}: {own:,}, and {whole - own:,} to judge it{controls}")
-        found += [f"  {how.label()}" for how in self.again]
+        for kind in dict.fromkeys(type(how) for how in self.again):
+            several = [how.label() for how in self.again if type(how) is kind]
+            found.append(f"  {several[0]}" + f", and {len(several) - 1} more times alike" * (len(several) > 1))
+        found.append(f"  all together: {cost.passes(methods, cost.measures):,}")
         found += [f"left out: {one.name}: {one.why}" for one in self.left_out]
         return found
 

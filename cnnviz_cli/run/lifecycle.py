@@ -280,7 +280,7 @@ def conclude_run(
         terminated=isinstance(stopped, Terminated),
         mistakes=ended.mistakes,
         evaluation=evaluation,
-        about_all=[one.path for one in (*sheets, *tables)] if evaluation else (),
+        about_all=[*(one.path for one in sheets), *(one.path for one in tables)] if evaluation else (),
     )
 
 

@@ -238,6 +238,16 @@ def test_a_budget_leaves_out_by_name_or_says_what_it_would_take(tmp_path: Path, 
     plan = describe_run("evaluate", settings_of(tmp_path / "x"), sources, Listener())
     assert any(line.startswith("  subsets: ") for line in plan.plan_lines)
     assert any(line.startswith("  gradcam: ") for line in plan.plan_lines)
+    assert any(line.startswith("  all together: ") for line in plan.plan_lines)
+    again = describe_run(
+        "evaluate",
+        settings_of(tmp_path / "x", evaluate__measure=["removal", "subsets", "stability"]),
+        sources,
+        Listener(),
+    )
+    assert [line for line in again.plan_lines if "draw" in line] == [
+        "  the methods once more, draw 1 of noise of 2%, and 4 more times alike"
+    ]
     heard = Listener()
     run(tmp_path / "out", sources, heard, evaluate__budget="50")
     left = manifest(tmp_path / "out")["evaluation"]["left_out"]
