@@ -74,12 +74,11 @@ def compose_scatter(rows: Sequence[MethodRow], column: ColumnSpec, width: int) -
     front = pareto([row.passes or 0 for row, _ in points], [cell.mean for _, cell in points], column.better)
     spots = [(left, float(round(down))) for left, down in spots]
     taken: list[Box] = []
-    line = [spots[front[0]]]
-    for number in front[1:]:
-        line += [(spots[number][0], line[-1][1]), spots[number]]
-    if len(front) > 1:
-        plot.put(Polyline(tuple(line), FRONT, 1.5), 0, 0)
-    walls = [_segment_box(*pair) for pair in pairwise(line)]
+    # Level pieces alone: an upright one would lead through what costs as much and is worse.
+    levels = [(spots[one], (spots[other][0], spots[one][1])) for one, other in pairwise(front)]
+    for level in levels:
+        plot.put(Polyline(level, FRONT, 1.5), 0, 0)
+    walls = [_segment_box(*level) for level in levels]
     for (_, cell), (left, down) in zip(points, spots, strict=True):
         dot = blank_block(1, 1)
         draw_dot(dot, 0, 0, beats=cell.beats_controls if column.ranked else None)
@@ -111,9 +110,9 @@ def compose_scatter(rows: Sequence[MethodRow], column: ColumnSpec, width: int) -
 
 
 def _powers(low: float, high: float) -> tuple[float, ...]:
-    """The logarithms of round numbers of passes: powers of ten, and with few of them 2 and 5 times as much."""
+    """The logarithms of round numbers of passes: powers of ten, and with few of them multiples."""
     found: list[float] = []
-    for digits in ((1,), (1, 3), (1, 2, 5)):
+    for digits in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
         found = [
             power + log10(digit)
             for power in range(floor(low), floor(high) + 1)
@@ -206,7 +205,7 @@ def place_label(
 
 SAME, NONE, OPPOSITE = (31, 95, 168), (255, 255, 255), (150, 156, 165)  # the colours of 1, of 0 and of -1
 SQUARE = 44  # the widest cell
-NUMBERED = 30  # units that a cell needs for its number
+NUMBERED, BRIEF = 30, 24  # units that a cell needs for its number, and for ".87"
 
 
 def compose_agreement(agreement: Agreement, width: int) -> Block:
@@ -218,7 +217,7 @@ def compose_agreement(agreement: Agreement, width: int) -> Block:
     label = round(min(needed, max(0.4 * width, width - count * SQUARE)))
     side = max(1, min(SQUARE, (width - label) // count))
     tall = max(min(side, 30), SMALL + 3)
-    numbered = side >= NUMBERED
+    numbered = side >= BRIEF
     top = SMALL + 6
     block = blank_block(width, top + count * tall + 1)
     for down, row in enumerate(order):
@@ -235,6 +234,8 @@ def compose_agreement(agreement: Agreement, width: int) -> Block:
             block.put(Rectangle(side, tall, fill=fill), label + across * side, top + down * tall)
             if (numbered and across != down) or value is None:
                 text = "-" if value is None else format_fixed(value, 2)
+                # Where there is little room, the nought before the point goes.
+                text = text if side >= NUMBERED else text.replace("0.", ".", 1)
                 left = label + across * side + (side - text_width(text, SMALL)) / 2
                 put_text(block, left, base, text, SMALL, PAPER if value is not None and value > 0.8 else INK)
     lowest = min(value for row in agreement.matrix for value in row if value is not None)

@@ -412,13 +412,13 @@ def reliability(board: Leaderboard) -> list[str]:
     found = []
     if words:
         parts = [f"{word} on {_listed(titles)}" for word, titles in words.items()]
-        found.append(f"Images agree {'; '.join(parts)} (Krippendorff's alpha of the methods' order).")
+        found.append(f"Images agree {'; '.join(parts)}: Krippendorff's alpha of the methods' order.")
     if board.tell_apart is not None and len(board.rows) > 1:
         first, second = board.rows[0].full_title, board.rows[1].full_title
         if board.tell_apart <= board.images:
             found.append(f"{board.images:,} images tell {first} and {second} apart: {board.tell_apart:,} would do.")
         else:
-            enough = f"about {board.tell_apart:,} would tell them apart at two standard errors"
+            enough = f"about {board.tell_apart:,} would, at two standard errors of the difference in the same image"
             found.append(f"{board.images:,} images do not tell {first} and {second} apart: {enough}.")
     return found
 

@@ -233,8 +233,10 @@ def test_what_the_foot_says_of_reliability() -> None:
         "Images agree well on in its own cell (0.71); somewhat on insertion (0.64), removal gain (0.57) and random "
         "subsets (0.40); hardly on deletion (0.19)"
     )
+    assert said[0].endswith("(0.19): Krippendorff's alpha of the methods' order.")
     assert said[1] == (
-        "5 images do not tell RISE and Grad-CAM apart: about 62 would tell them apart at two standard errors."
+        "5 images do not tell RISE and Grad-CAM apart: about 62 would, at two standard errors of the difference in the "
+        "same image."
     )
     assert reliability(replace(board(), tell_apart=4))[1] == "5 images tell RISE and Grad-CAM apart: 4 would do."
     assert reliability(board(3, 1, images=1))[0].startswith("One image")
@@ -297,6 +299,26 @@ def test_names_in_the_scatter_lie_over_no_dot_no_name_and_not_on_the_front(count
                 assert not any(overlaps(label, wall) for label in labels)
     if count <= 11:
         assert len(labels) == count
+
+
+def test_no_line_leads_through_what_costs_as_much_as_something_better() -> None:
+    rows = [
+        MethodRow(f"m{at}", {"a": CellValue(mean)}, cost) for at, (cost, mean) in enumerate([(1, 0), (2, 1), (2, 0.5)])
+    ]
+    block = compose_scatter(rows, ColumnSpec("a", "a"), 500)
+    lines = [item.points for _, _, item in block.leaves() if isinstance(item, Polyline) and item.color == FRONT]
+    assert len(lines) == 1
+    assert lines[0][0][1] == lines[0][1][1]
+    assert {"1", "2", "3"} <= {item.text for _, _, item in texts(block)}
+
+
+@pytest.mark.parametrize(("width", "room"), [(580, "0.5"), (310, ".5")])
+def test_of_ten_methods_the_matrix_still_has_its_numbers(width: int, room: str) -> None:
+    rows = tuple(tuple(1.0 if one == other else 0.5 for other in range(10)) for one in range(10))
+    block = compose_agreement(Agreement(tuple("abcdefghij"), rows), width)
+    found = [item.text for _, _, item in texts(block) if item.text.endswith(".50")]
+    assert len(found) == 90
+    assert found[0].startswith(room)
 
 
 def test_a_scatter_places_dots_by_the_logarithm_of_passes() -> None:
