@@ -126,3 +126,12 @@ def test_nothing_of_the_callers_changes() -> None:
 def test_mistakes(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(cnnviz_cli.UsageError, match=words):
         cnnviz_cli.dream(nets.classifier(), **arguments, **HOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("term", "of=channel"), ("frames", "command line"), ("animate", "command line")]
+)
+def test_options_of_the_command_line_say_what_they_are_here(name: str, words: str) -> None:
+    with pytest.raises(cnnviz_cli.UsageError, match=f"no option '{name}'") as caught:
+        cnnviz_cli.dream(nets.classifier(), target=0, **{name: 2})
+    assert words in (caught.value.fix or "")

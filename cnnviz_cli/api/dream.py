@@ -234,6 +234,15 @@ def _judge(judge: Any, settings: Settings, device: torch.device, reporter: Repor
     return replace(loaded, name=name or loaded.name)
 
 
+_FRAMES = "The command line alone paints frames, see: cnnviz dream -h"
+_ELSEWHERE = {
+    "term": 'A sum is of=: of=channel("high", 12) - 0.5 * target("espresso").',
+    "frames": _FRAMES,
+    "animate": _FRAMES,
+}
+"""Options of the command line that are written otherwise here, or are not here."""
+
+
 def _settings(
     model: Networks, given: dict[str, Any], plain: dict[str, Any], options: dict[str, Any], *, images: bool
 ) -> Settings:
@@ -256,7 +265,7 @@ def _settings(
     for name, value in options.items():
         if name not in known and name not in SETTINGS:
             shown = escape_text(name, 60)
-            fix = did_you_mean(name, [*known, *SETTINGS]) or "See: help(cnnviz_cli.dream)"
+            fix = _ELSEWHERE.get(name) or did_you_mean(name, [*known, *SETTINGS]) or "See: help(cnnviz_cli.dream)"
             raise UsageError(f"there is no option '{shown}'", where=shown, fix=fix)
         path = (DREAM.name, name) if name in known else (name,)
         flags[path] = tuple(value) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
-from cnnviz_cli.core.dream_subjects import UNIT_HELP, parse_units
+from cnnviz_cli.core.dream_subjects import parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.text import did_you_mean, escape_text
@@ -28,7 +28,7 @@ def _check_units(given: tuple[str, ...]) -> tuple[str, ...]:
         for text in given:
             parse_units(text, MOST_CHANNELS)  # how many there are, only the network tells
     except UsageError as error:
-        raise PydanticCustomError("shape", "must be units", {"fix": f"{UNIT_HELP}."}) from error
+        raise PydanticCustomError("shape", "must be units", {"fix": error.fix or ""}) from error
     return given
 
 
@@ -271,6 +271,9 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
         raise UsageError("nothing is named to paint: no class, no layer and no image", fix=EXAMPLES)
     if targets and (inside or fields.layer):
         name = (inside or ["layer"])[0]
+        if fields.term:
+            what, fix = "a sum names classes in its terms, and --target is beside it", "{target: espresso}"
+            raise UsageError(what, where="--target", fix=f"Make it a term: --term '{fix}'")
         raise UsageError(
             f"--target names a class, and --{name} what lies within the network",
             where=f"--{name}",

@@ -39,6 +39,20 @@ class Unit:
         return f"{self.channel}@{self.at if isinstance(self.at, str) else ','.join(map(str, self.at))}"
 
 
+_RANGE = re.compile(r"(\d+)(?:-|:|\.\.)(\d+)")
+_MOST_SPELT = 32  # units that a hint writes out
+
+
+def _units_fix(text: str) -> str:
+    """How units are written, or what a range of them would be."""
+    if found := _RANGE.fullmatch(text):
+        low, high = int(found[1]), int(found[2])
+        if 0 < high - low < _MOST_SPELT:
+            return f"Ranges are written out: --unit {','.join(map(str, range(low, high + 1)))}"
+        return "Ranges are written out, unit by unit; all is every one."
+    return f"{UNIT_HELP}."
+
+
 def parse_units(text: str, channels: int) -> tuple[Unit, ...]:
     """The units that ``12,40@centre,7@3,4`` or ``all`` means, each once, of a layer with so many channels.
 
@@ -51,7 +65,7 @@ def parse_units(text: str, channels: int) -> tuple[Unit, ...]:
     while place < len(compact):
         match = _UNIT.match(compact, place)
         if match is None:
-            raise UsageError(f"'{escape_text(text, 60)}' names no units", where="--unit", fix=f"{UNIT_HELP}.")
+            raise UsageError(f"'{escape_text(text, 60)}' names no units", where="--unit", fix=_units_fix(compact))
         channel = int(match[1])
         if channel >= channels:
             raise UsageError(

@@ -228,7 +228,7 @@ class DreamRecord(Record):
         if self.percentile is None or self.against is None:
             return ""
         count = self.against.images
-        best = "" if self.against.best is None else f", best {self.against.best:.3g}"
+        best = "" if self.against.best is None else f", best {self.against.best:#.3g}"
         return f"percentile {self.percentile:.3g} of {count} image{'s' * (count != 1)}{best}"
 
 

@@ -51,6 +51,7 @@ class DreamPresenter(SheetWriter):
     def __init__(self, dreamer: Dreamer, sink: Sink, warn: Any) -> None:
         self.against: Comparison | None = None  # once the folder has been shown to the network
         self._dreamer, self._session = dreamer, dreamer.session
+        self._advised = set[str]()  # what was said of a picture is not said of each further one
         model = self._session.model
         super().__init__(self._session.settings, model.name, model.weights, settings_digest(self._session), sink, warn)
 
@@ -70,9 +71,7 @@ class DreamPresenter(SheetWriter):
         before = dreamer.receive(task, painted.begun, painted.targets)
         state = dreamer.state(painted, written, after, before)
         if state != "ok":
-            self._warn(
-                f"{escape_text(stored['path'])} is {state}: {advice_on(state, finite_statistics(painted.panel))}"
-            )
+            self._warn(f"{escape_text(stored['path'])} is {state}{self._advice_once(state, painted)}")
         subject = None if of_image and task.wish.is_class else task.wish.subject
         judged = dreamer.judge(image, task.class_of(painted.targets))
         steps, canvas = len(painted.panel.scores), task.ascent.canvas
@@ -97,6 +96,14 @@ class DreamPresenter(SheetWriter):
         raw = painted.panel.arrays() if self._settings.save_arrays else {}  # four times the picture's bytes
         arrays = {file_name(*stem, name): plain_array(values) for name, values in raw.items()}
         return WrittenPicture(output, image, written, arrays, after.predictions)
+
+    def _advice_once(self, state: State, painted: Painted) -> str:
+        """What to do about it, behind a colon; nothing where that was said of an earlier picture."""
+        words = advice_on(state, finite_statistics(painted.panel))
+        if words in self._advised:
+            return ", too"
+        self._advised.add(words)
+        return f": {words}"
 
     def judge_again(self, output: Output) -> WrittenPicture | None:
         """A picture that was written before, and what the judges make of it; None if its file is another by now."""
@@ -156,7 +163,7 @@ class DreamPresenter(SheetWriter):
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self._model, f"image of {before.width} x {before.height} pixels"]
+        facts = [" and ".join(methods), self._model, f"painted at {before.width} x {before.height} pixels"]
         (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
         return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
 

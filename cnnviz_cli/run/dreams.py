@@ -176,6 +176,7 @@ class Dreamer:
         known = _BROUGHT | guides.keys()
         wishes = tuple(find_wishes(session, fields, vectors, images=images))
         tasks: list[PaintTask] = []
+        left_out: dict[str, None] = {}
         for number, wish in enumerate(wishes):
             own = replace(context, subject=wish.of, rank=wish.rank)
             plain = replace(own, counterfactual=False).target
@@ -188,9 +189,11 @@ class Dreamer:
                     if settings.is_named(method):
                         error.where = error.where or method.name
                         raise
-                    reporter.say(f"{method.name} is left out: {error.what}")
+                    left_out[f"{method.name} is left out: {error.what}"] = None
                     continue
                 tasks.append(PaintTask(method, recipe, wish, plain, ascent, number))
+        for line in left_out:  # once, however many subjects there are
+            reporter.say(line)
         if not tasks:
             raise UsageError(
                 "none of these methods can paint that", where="--method", fix=f"See: cnnviz {DREAM.name} -h"

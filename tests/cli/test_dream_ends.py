@@ -50,6 +50,18 @@ def test_steps_that_are_too_large_are_not_to_be_larger() -> None:
     assert "another seed" in advice_on("unreached", {"saturated": 0.9})
 
 
+def test_advice_is_given_once_and_a_method_left_out_once(
+    dream: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnviz_cli.run.dreams.dream_state", lambda *_one, **_more: "unmoved")
+    done = dream("--layer", "trunk.6", "--unit", "0,1,2", "--method", "all", "--steps", "1", "-o", tmp_path / "a")
+    assert done.code == 0, done.err
+    lines = done.err.splitlines()
+    assert sum("more steps" in line for line in lines) == 1
+    assert sum(line.endswith("is unmoved, too") for line in lines) == 3 * 3 - 1
+    assert sum("octaves is left out" in line for line in lines) == 1
+
+
 WHILE_DRAWN = """
 import os, signal, sys
 from cnnviz_cli.cli.main import main

@@ -249,7 +249,10 @@ def test_mistakes_from_python(of: Any, words: str) -> None:
         (("--term", "{layer: 'trunk.*', weight: 2}"), ("is 8 layers, and a term has one",)),
         (("--term", "{layer: high, unit: all, weight: 2}"), ("is 16 units, and a term has one",)),
         (("--term", "target"), ("must be keys and values, not 'target'",)),
-        (("--term", "{target: 1}", "--target", "2"), ("--target names a class, and --term",)),
+        (
+            ("--term", "{target: 1}", "--target", "2"),
+            ("--target is beside it", "Make it a term: --term '{target: espresso}'"),
+        ),
         (("--term", "{target: 1}", "--layer", "high"), ("--layer is beside it",)),
         (("--term", "{layer: high, like: none.png, weight: 2}"), ("--term 1: ", "none.png")),
     ],

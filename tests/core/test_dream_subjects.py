@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
@@ -34,6 +37,16 @@ def test_units_are_read(text: str, units: tuple[Unit, ...]) -> None:
 def test_what_is_no_unit_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="unit"):
         parse_units(text, 50)
+
+
+@pytest.mark.parametrize("text", ["2-5", "2:5", "2..5"])
+def test_a_range_is_told_how_it_is_written(text: str) -> None:
+    with pytest.raises(UsageError, match="names no units") as caught:
+        parse_units(text, 50)
+    assert caught.value.fix == "Ranges are written out: --unit 2,3,4,5"
+    with pytest.raises(UsageError) as many:
+        parse_units("0-49", 50)
+    assert many.value.fix == "Ranges are written out, unit by unit; all is every one."
 
 
 def test_a_channel_that_is_not_there_names_the_closest() -> None:
@@ -83,3 +96,13 @@ def test_the_layer_that_suits_a_photograph() -> None:
     known: object = Three()
     assert layer_to_dream(known, (224, 224)) == "b"  # type: ignore[arg-type]
     assert layer_to_dream(known, (2240, 2240)) == "c"  # type: ignore[arg-type]
+
+
+def test_the_page_names_channels_that_are_there() -> None:
+    """Of the bundled network's stages; what is named for another network has no layer of these."""
+    channels = {"stages.0": 16, "stages.1": 24, "stages.2": 40, "stages.3": 80, "stages.4": 112, "stages.5": 192}
+    page = (Path(__file__).parents[2] / "docs" / "dream.md").read_text("utf-8")
+    found = re.findall(r"--layer (stages\.\d) --unit ([\w@,]*\w)", page)
+    assert len(found) > 3
+    for layer, units in found:
+        assert parse_units(units, channels[layer])
