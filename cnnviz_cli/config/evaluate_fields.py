@@ -78,9 +78,15 @@ class EvaluateFields(BaseModel):
 
     @property
     def chosen(self) -> tuple[Measure, ...]:
-        """The measures that were asked for, each once, in the order of registration."""
+        """The measures that were asked for, each once, in the order of registration; with the quick ones those of what
+        people have marked, where that is named."""
         named = set(self.measure)
-        return tuple(one for one in measures() if ALL in named or one.name in named or (QUICK in named and one.quick))
+        marked = self.annotations is not None
+        return tuple(
+            one
+            for one in measures()
+            if ALL in named or one.name in named or (QUICK in named and (one.quick or (marked and one.by_people)))
+        )
 
     @property
     def unmarked(self) -> tuple[Measure, ...]:

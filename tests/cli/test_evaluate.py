@@ -73,6 +73,9 @@ def test_what_is_judged_by_annotations_wants_them(capfd: pytest.CaptureFixture[s
     heard = capfd.readouterr().err
     assert "--annotations: it is missing, and inside judges by what people have marked" in heard
     assert "--annotations FILE|DIR" in heard
+    quick = load_settings("evaluate", {}, None, {}).section("evaluate").chosen
+    marked = load_settings("evaluate", {("evaluate", "annotations"): __file__}, None, {}).section("evaluate").chosen
+    assert {one.name for one in marked} - {one.name for one in quick} == {"inside"}
     assert main(["evaluate", SAMPLE, "--measure", "subsets", "--annotations", __file__]) == 2
     heard = capfd.readouterr().err
     assert "--annotations: no chosen measure reads this option (subsets)" in heard
