@@ -95,7 +95,7 @@ class DreamPainter:
         if self._fields.against is not None:
             self._folder = Folder.open(self._fields.against, settings)
             self._asked = asked_of(dreamer.asked, weakest=self._fields.minimize)
-            self._units = UnitPresenter(self._presenter, dreamer.session, self._folder, reporter.warn)
+            self._units = UnitPresenter(self._presenter, dreamer.session, self._folder, reporter.warn, reporter.say)
         self.subjects = None if images else self._subjects()
         self.header = self._header()
 
@@ -125,6 +125,13 @@ class DreamPainter:
             for wish in self.dreamer.wishes
             for number in range(1, self._fields.number + 1)
         ]
+
+    @property
+    def per_record(self) -> int:
+        """How many pictures a record has."""
+        if self.images:
+            return len(self.dreamer.tasks) * self._fields.number * self._fields.frames
+        return len({task.method for task in self.dreamer.tasks})
 
     def compare(self) -> None:
         """Find out what the folder of --against answers, if there is one, before the first record."""

@@ -70,6 +70,9 @@ class DreamBackend(Backend):
 
     def records(self, slots: Sequence[tuple[Input, str]], ledger: Ledger) -> Iterator[ImageRecord]:
         if ledger.remaining:
+            count = ledger.remaining * self._painter.per_record
+            if count > 1:
+                self.reporter.say(f"{count} dreams")
             self._painter.compare()
         if len(self._earlier):
             self.reporter.say(self._earlier.words)

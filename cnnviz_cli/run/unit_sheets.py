@@ -250,9 +250,14 @@ class UnitPresenter:
     """Writes the sheets of units."""
 
     def __init__(
-        self, presenter: DreamPresenter, session: Session, folder: Folder, warn: Callable[[str], None]
+        self,
+        presenter: DreamPresenter,
+        session: Session,
+        folder: Folder,
+        warn: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
-        self._presenter, self._folder = presenter, folder
+        self._presenter, self._folder, self._say = presenter, folder, say
         self._format = session.settings.format
         self._composer = UnitComposer(session, folder, warn)
 
@@ -286,6 +291,8 @@ class UnitPresenter:
             digest = sha256("\n".join(map(str, about)).encode()).hexdigest()
             path = file_name(DREAM.name, f"{PAGES}-{page + 1}", SUFFIXES[self._format])
             kept = self._presenter.kept_sheet(path, digest)
+            if kept is None:
+                self._say(f"page {page + 1} of {total}: the patches of {len(part)} units")
             found.append(kept or self._write_page(path, page, total, part, tile_of, digest))
         return found
 

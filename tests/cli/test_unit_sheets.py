@@ -114,6 +114,8 @@ def test_a_page_stays_where_nothing_of_it_has_changed(
     asked = ("--layer", "relu", "--unit", "all", "--against", photos, "-o", tmp_path / "o")
     done = dream(*asked)
     assert done.code == 0, done.err
+    assert "\n4 dreams\n" in done.err
+    assert "page 1 of 1: the patches of 4 units" in done.err
     found = manifest(tmp_path / "o")
     assert [sheet.path for sheet in found.sheets or ()] == ["dream.compare.png", "dream.units-1.png"]
     page = tmp_path / "o" / "dream.units-1.png"
