@@ -51,6 +51,11 @@ def list_some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def list_all(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), *names[-1:]])
+
+
 def join_terms(terms: Iterable[tuple[float, str]]) -> str:
     """A sum in words: ``espresso minus 0.5 x channel 12``."""
     parts: list[str] = []

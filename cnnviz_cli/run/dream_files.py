@@ -18,7 +18,7 @@ from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.panels import ADVICE, State
 from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Prediction, Subject
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, list_all
 from cnnviz_cli.files.output.file_names import FolderNames, file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render.dreamed import DreamTile, compose_change, picture_block
@@ -163,7 +163,7 @@ class DreamPresenter(SheetWriter):
             for one in pictures
         ]
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
-        facts = [" and ".join(methods), self._model, f"painted at {before.width} x {before.height} pixels"]
+        facts = [list_all(methods), self._model, f"painted at {before.width} x {before.height} pixels"]
         (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
         return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
 

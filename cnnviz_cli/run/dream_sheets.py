@@ -20,7 +20,7 @@ from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.method import find_method
 from cnnviz_cli.core.panels import State
 from cnnviz_cli.core.records import DreamRecord, ImageRecord, ModelRecord, Output, Run
-from cnnviz_cli.core.text import escape_text, format_percent
+from cnnviz_cli.core.text import escape_text, format_percent, list_all
 from cnnviz_cli.files.output.file_names import file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption
@@ -76,7 +76,7 @@ class SheetWriter:
         if not rows:
             return []
         title = f"what {self._name} {'answers least' if dream_fields(self._settings).minimize else 'has learnt'}"
-        facts = [" and ".join(methods), self._model, f"seed {self._settings.seed}"]
+        facts = [list_all(methods), self._model, f"seed {self._settings.seed}"]
         listed = [DreamRow(name, tiles) for name, tiles in rows.items()]
         found = []
         for number, sheet in enumerate(

@@ -184,7 +184,10 @@ def execute_on(
             inputs: Sequence[Input] = sources if setup.subjects is None else setup.subjects
             slots = assign_folders(inputs)
             own_slots = [slots[at] for at in shard.positions(len(slots), setup.batch_size)]
-            report_shard(shard, len(own_slots), len(slots), setup.batch_size, reporter)
+            if setup.subjects is None:
+                report_shard(shard, len(own_slots), len(slots), setup.batch_size, reporter)
+            elif shard.label:
+                reporter.say(f"{len(own_slots)} of {len(slots)} records")
             header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
             names = [one.name for one in inputs]
             earlier = ledger.begin(header, names, own_slots, fold_of(settings))

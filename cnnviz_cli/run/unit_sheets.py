@@ -22,7 +22,7 @@ from cnnviz_cli.core.needs import INPUT, Gradient, ReluRule
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
 from cnnviz_cli.core.objectives import Negated, Objective
 from cnnviz_cli.core.records import Against, ExamplePatch, ImageRecord, Output, Subject
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, list_all
 from cnnviz_cli.core.unit_objectives import Channel
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.output.file_names import file_name
@@ -314,7 +314,7 @@ class UnitPresenter:
         told = next(output.dream for output in part[0][0].outputs if output.dream)
         assert told.against is not None
         layers = dict.fromkeys(sheet.layer for _, sheet in part)
-        title = f"units of {' and '.join(filter(None, layers))}" + (
+        title = f"units of {list_all([name for name in layers if name])}" + (
             f", page {page + 1} of {total}" if total > 1 else ""
         )
         facts, more = self._composer.facts(told.against), [self._composer.note]

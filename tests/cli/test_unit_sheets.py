@@ -217,7 +217,8 @@ def test_shards_write_what_one_run_does(dream: Command, cnnviz: Command, photos:
     asked = ("--layer", "relu", "--unit", "0,3", "--against", photos)
     dream(*asked, "-o", tmp_path / "whole")
     for shard in ("0/2", "1/2"):
-        assert dream(*asked, "-o", tmp_path / "parts", "--shard", shard).code == 0
+        part = dream(*asked, "-o", tmp_path / "parts", "--shard", shard)
+        assert (part.code, "1 of 2 records" in part.err) == (0, True), part.err
     assert cnnviz("merge", tmp_path / "parts").code == 0
     whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
     same = [name for name in whole if "/" in name]

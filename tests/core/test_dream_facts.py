@@ -16,6 +16,7 @@ from cnnviz_cli.core.dream_facts import (
     spectrum_slope,
     to_bytes,
 )
+from cnnviz_cli.core.text import list_all
 
 
 def powered(decay: float, height: int = 176, width: int = 200, seed: int = 0) -> np.ndarray:
@@ -78,3 +79,7 @@ def test_ranks_and_percentiles() -> None:
 )
 def test_states(score: float, start: float, more: dict[str, object], state: str) -> None:
     assert dream_state(score, start, **more) == state  # type: ignore[arg-type]
+
+
+def test_names_are_listed_with_one_and() -> None:
+    assert [list_all(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
