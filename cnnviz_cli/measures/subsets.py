@@ -78,8 +78,9 @@ def subsets(options: Options, scope: Scope) -> Trial:
         halves = [spearman(lost[part], sums[part]) for part in (slice(half), slice(half, None))]
         numbers = {"": spearman(lost, sums), "error": abs(halves[0] - halves[1])}
         if scope.probable:
-            known = intact > 0 and scores.min() > 0
-            numbers["log"] = pearson([log(intact / score) for score in scores], sums) if known else nan
+            left = intact - lost  # the scores, without what is rounding
+            known = intact > 0 and left.min() > 0 and scores.min() > 0
+            numbers["log"] = pearson([log(intact / score) for score in left], sums) if known else nan
         return Verdict.of(numbers, why="no subset changes the score, or the map is the same over all of them")
 
     return Trial(judge, (hidden, whole, Seeds()))

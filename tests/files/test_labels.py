@@ -74,6 +74,7 @@ def test_names_that_several_classes_bear_are_told_apart(tmp_path: Path) -> None:
         ("l.json", "3", "neither a list nor an object", ""),
         ("l.json", '["a", 3]', "class 1 has no name, but 3", ""),
         ("l.json", '["a", " "]', "class 1 has no name", ""),
+        ("l.json", r'["a", "\ud800b"]', r"the name of class 1 is no text: \ud800b", ""),
         ("l.json", '["a", ["b", "c", "d"]]', "class 1 has no name", ""),
         ("l.json", '{"0": "a", "0": "b"}', "the key '0' stands twice", ""),
         ("l.json", '{"0": "a", "00": "b"}', '"00": index 0 stands twice', ""),

@@ -203,3 +203,10 @@ def test_faithful_measures_come_first_and_the_gain_of_removal_orders_a_leaderboa
     assert [group for at, group in enumerate(groups) if group not in groups[:at]] == sorted(
         set(groups), key=get_args(Group).index
     )
+
+
+def test_an_image_of_one_colour_has_no_correlation_of_what_is_rounding() -> None:
+    flat = 0.4 + 1e-6 * photographs(2)  # hiding any of it changes the last digit of the score at most
+    for image in judged("subsets", sharp(), flat, "gradcam"):
+        for judgement in [image.panels[0][0], *(one.judgement for one in image.controls)]:
+            assert not judgement.numbers

@@ -35,6 +35,10 @@ def read_labels(path: Path) -> Labels:
     names, keys = read(given)
     if not names:
         raise given.error("this names no class")
+    for index, name in enumerate(names):
+        if any("\ud800" <= letter <= "\udfff" for letter in name + keys[index]):
+            # Half of a letter, which JSON can spell; no file in UTF-8 can hold it.
+            raise given.error(f"the name of class {index} is no text: {escape_text(name, 60)}")
     also = {key.casefold(): index for index, key in enumerate(keys) if key}
     return Labels(make_distinct(names), also, given.name, given.sha256)
 

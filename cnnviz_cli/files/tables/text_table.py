@@ -38,13 +38,13 @@ class TableRow:
     cells: tuple[str, ...]
 
 
-def read_text(path: Path, where: str, max_bytes: int = MAX_TABLE_BYTES) -> TextFile:
+def read_text(path: Path, where: str, max_bytes: int | None = None) -> TextFile:
     """The text of a file that the flag `where` named, without a byte order mark; UsageError if it cannot be read."""
-    shown = escape_text(str(path), 200)
+    shown, most = escape_text(str(path), 200), MAX_TABLE_BYTES if max_bytes is None else max_bytes
     try:
-        data = read_regular(path, max_bytes)
+        data = read_regular(path, most)
     except OversizeError:
-        raise UsageError(f"'{shown}' is larger than {format_size(max_bytes)}", where=where) from None
+        raise UsageError(f"'{shown}' is larger than {format_size(most)}", where=where) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
