@@ -117,6 +117,8 @@ class FakeRun:
             seconds=1.25,
             done_before=0,
             mistakes=[],
+            evaluation=None,
+            about_all=(),
         )
 
     def describe_run(self, _command: str, settings: Any, sources: Any, _reporter: Any) -> SimpleNamespace:
