@@ -9,26 +9,39 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Self
 
+from cnnviz_cli.config.dream_fields import dream_fields
+from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally
 from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicRecord, MosaicsFound
-from cnnviz_cli.core.families import EVALUATE
+from cnnviz_cli.core.families import DREAM, EVALUATE
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.mosaic_sets import MosaicSet, MosaicSets, sets_of
 from cnnviz_cli.core.records import Output, Run
-from cnnviz_cli.files.output.file_names import KEPT_MOSAICS
+from cnnviz_cli.files.output.file_names import KEPT_FOLD, KEPT_MOSAICS, TABLE, file_name
 from cnnviz_cli.files.output.fold_states import KeptFold
+from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
 from cnnviz_cli.files.output.resume import RunHeader
+from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.render import SUFFIXES
 
 Records = Callable[[], Iterable[bytes]]
 """Gives the records of a run, in the order of its images, as often as it is called."""
 
+STEM = "evaluation"
+"""What the files about all images are called, and the family of their figures."""
+
 MOSAICS = "mosaics"
 """What the sheet of mosaics is called."""
+
+
+COMPARE, PAGES = "compare", "units"
+"""What sheets of several pictures and of several units are called, behind the family's name."""
 
 
 @dataclass(frozen=True)
@@ -212,3 +225,22 @@ def kept_after_run(sink: Sink, header: RunHeader, records: Records) -> AfterRun 
     if found.sheet_names() and found.missing_sheets(found.made_of(found.evaluation())):
         return None
     return found.result()
+
+
+def refuse_results_in_the_way(root: Path, settings: Settings, header: RunHeader, shard: Shard) -> None:
+    """Raise OutputError if a file of others lies where a run writes what it makes of all images together."""
+    suffix = SUFFIXES[settings.format]
+    head, alone = header.evaluation, not shard.label
+    stems: list[str] = []
+    tables, states = list[str](), list[str]()
+    if head and alone:
+        stems = [name for name, drawn in ((STEM, True), (MOSAICS, head.mosaics)) if drawn]
+        stems += [head.cascade.measure] if head.cascade else []
+        states = [KEPT_MOSAICS] if head.mosaics or head.cascade else []
+        tables = [TABLE]
+        if header.run.command != EVALUATE:  # which has the numbers, and draws nothing of all images
+            stems, tables = [], []
+    if settings.command == DREAM.name:
+        stems = [f"{DREAM.name}.{sheet}" for sheet in (COMPARE, f"{PAGES}-1")] if alone else []
+        states = [KEPT_FOLD] if dream_fields(settings).against is not None else []
+    refuse_foreign_results(root, [file_name(stem, suffix) for stem in stems], tables, states)

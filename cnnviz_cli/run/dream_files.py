@@ -23,9 +23,10 @@ from cnnviz_cli.files.output.file_names import FolderNames, file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render.dreamed import DreamTile, compose_change, picture_block
 from cnnviz_cli.render.raster import encode_animation
+from cnnviz_cli.run.after_run import COMPARE
 from cnnviz_cli.run.against import Comparison
 from cnnviz_cli.run.dream_pictures import Bytes, as_image, picture_of
-from cnnviz_cli.run.dream_sheets import SHEET, SheetWriter, facts_of, method_title, note_of, title_of
+from cnnviz_cli.run.dream_sheets import SheetWriter, facts_of, method_title, note_of, title_of
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Reception, Start
 from cnnviz_cli.run.manifest_header import settings_digest
 from cnnviz_cli.run.present import ARRAYS, encode_arrays, finite_statistics, plain_array
@@ -147,7 +148,7 @@ class DreamPresenter(SheetWriter):
             for number in range(1, fields.number + 1)
             for frame in frames
         ]
-        return [f"{folder}/{file_name(*stem, self._suffix)}" for stem in [[DREAM.name, SHEET], *stems]]
+        return [f"{folder}/{file_name(*stem, self._suffix)}" for stem in [[DREAM.name, COMPARE], *stems]]
 
     def write_change(self, folder: str, source: str, start: Bytes, pictures: Sequence[WrittenPicture]) -> Output:
         """An image, what was painted into it and the difference, on a sheet."""
@@ -165,7 +166,7 @@ class DreamPresenter(SheetWriter):
         methods = list(dict.fromkeys(task.method.title for task in self._dreamer.tasks))
         facts = [list_all(methods), self._model, f"painted at {before.width} x {before.height} pixels"]
         (sheet,) = self.sheets(before, lambda room: [compose_change(before, tiles, source, facts, room)])
-        return self.write_sheet(f"{folder}/{file_name(DREAM.name, SHEET, self._suffix)}", sheet)
+        return self.write_sheet(f"{folder}/{file_name(DREAM.name, COMPARE, self._suffix)}", sheet)
 
     def _change_title(self, output: Output) -> str:
         """What a picture is called beside the image that it was painted into."""

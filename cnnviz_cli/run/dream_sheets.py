@@ -26,6 +26,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.dreamed import DreamRow, DreamTile, compose_dreams
 from cnnviz_cli.render.figures import Figure, Scene, fit_widths
+from cnnviz_cli.run.after_run import COMPARE
 from cnnviz_cli.run.identity import config_digest
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.present import encode_with_facts
@@ -34,9 +35,6 @@ MAX_ON_SHEETS = 2000
 """Pictures on the sheets of a run at the most."""
 
 _THUMBNAIL = (640, 640)
-
-SHEET = "compare"
-"""What a sheet of several pictures is called, behind the family's name."""
 
 KEPT = "Records"
 """Under which a sheet's file says by a digest what it was made of."""
@@ -82,7 +80,7 @@ class SheetWriter:
         for number, sheet in enumerate(
             self.sheets(listed[0].tiles[0].picture, partial(compose_dreams, listed, title, facts)), 1
         ):
-            word = SHEET if number == 1 else f"{SHEET}-{number}"
+            word = COMPARE if number == 1 else f"{COMPARE}-{number}"
             found.append(self.write_sheet(file_name(DREAM.name, word, self._suffix), sheet))
         return found
 

@@ -6,34 +6,29 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, Key, judged_cases, mosaic_cases, six_digits
 from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicsFound
 from cnnviz_cli.core.figure_settings import FigureSize, parse_figure_size
-from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Table
 from cnnviz_cli.core.text import list_some
-from cnnviz_cli.files.output.file_names import file_name
-from cnnviz_cli.files.output.sink import Sink, foreign_file_error
+from cnnviz_cli.files.output.file_names import TABLE, TABLE_HEAD, file_name
+from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
+from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES
 from cnnviz_cli.render.figures import Figure, fit_block
 from cnnviz_cli.render.leaderboard import compose_leaderboard
 from cnnviz_cli.render.style import VECTOR, VECTOR_DENSITY
+from cnnviz_cli.run.after_run import STEM
 from cnnviz_cli.run.identity import config_digest
 from cnnviz_cli.run.present import encode_with_facts
 
-STEM = "evaluation"
-"""What the files about all images are called, and the family of their figures."""
-
-TABLE_HEAD = ("source", "family", "method", "layer", "target", "measure", "value")
 CONTROL = "control"
 """What stands for a family in the table, where a row is about a map that has never seen the network."""
 
@@ -109,11 +104,9 @@ def _size(config: Mapping[str, Any]) -> FigureSize:
 
 
 def _write_table(sink: Sink, records: Records, mosaics: MosaicsFound | None) -> Table:
-    path = file_name(STEM, "csv")
-    place = sink.place(path)
+    path = TABLE
     head = _line(TABLE_HEAD)
-    if os.path.lexists(place) and not _begins_with(place, head):
-        raise foreign_file_error(sink.root, path)
+    refuse_foreign_results(sink.root, (), (path,))
     digest = hashlib.sha256()
     with sink.open_replacement(path) as file:
         file.write(head)
@@ -124,15 +117,6 @@ def _write_table(sink: Sink, records: Records, mosaics: MosaicsFound | None) -> 
             file.write(line)
             digest.update(line)
     return Table(path=path, sha256=digest.hexdigest())
-
-
-def _begins_with(path: Path, head: bytes) -> bool:
-    try:
-        with open_regular(path, follow=False) as file:
-            start = file.read(len(head))
-            return start in (b"", head)
-    except OSError:
-        return False
 
 
 def table_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

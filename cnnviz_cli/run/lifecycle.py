@@ -38,7 +38,7 @@ from cnnviz_cli.files.output.resume import Input, Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink, locate
-from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run
+from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run, refuse_results_in_the_way
 from cnnviz_cli.run.identity import request_digest, run_seal
 from cnnviz_cli.run.judged_again import holds_with
 
@@ -190,6 +190,7 @@ def execute_on(
                 reporter.say(f"{len(own_slots)} of {len(slots)} records")
             header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
             names = [one.name for one in inputs]
+            refuse_results_in_the_way(sink.root, settings, header, shard)
             earlier = ledger.begin(header, names, own_slots, fold_of(settings))
             report_earlier_run(earlier, len(own_slots), settings.output, reporter, setup.batch_size)
             stopped = _collect_records(backend, own_slots, ledger, reporter)

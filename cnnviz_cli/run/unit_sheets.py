@@ -32,6 +32,7 @@ from cnnviz_cli.render.dreamed import DreamTile
 from cnnviz_cli.render.layout import Block
 from cnnviz_cli.render.projections import draw_projection
 from cnnviz_cli.render.unit_patches import ROWS, UnitFigure, UnitPatch, compose_page, compose_unit
+from cnnviz_cli.run.after_run import PAGES
 from cnnviz_cli.run.against import Comparison, Folder
 from cnnviz_cli.run.dream_files import DreamPresenter
 from cnnviz_cli.run.dream_pictures import round_number
@@ -187,7 +188,7 @@ def _sides(box: Box) -> tuple[int, int]:
 
 SILENT, NEVER_BELOW = "silent in these images: nowhere is it above zero", "nowhere in these images is it below zero"
 
-WORD, PAGES = "unit", "units"
+WORD = "unit"
 """What the sheet of a unit, and the pages of several, are called behind the family's name."""
 
 

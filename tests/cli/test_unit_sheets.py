@@ -256,3 +256,16 @@ def test_merging_says_that_it_writes_no_pages_of_units(
     found = manifest(tmp_path / "o")
     assert [sheet.path for sheet in found.sheets or ()] == ["dream.compare.png"]
     assert len([sheet_of(image) for image in found.images]) == 3
+
+
+@pytest.mark.parametrize("name", ["run.against.json", "dream.compare.png", "dream.units-1.png"])
+def test_files_of_others_where_results_go_are_refused_before_the_first_picture(
+    dream: Command, photos: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / name).write_text("mine\n")
+    done = dream("--layer", "relu", "--unit", "0,3", "--against", photos, "-o", out)
+    assert done.code == 5, done.err
+    assert SHOWN not in done.err
+    assert {path.name: path.read_text() for path in out.iterdir()} == {name: "mine\n"}

@@ -14,6 +14,7 @@ from run.colours import COLOURS, OneSize, colours_model, pictures, rows_of
 from run.resuming import Listener, files_of
 
 from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.evaluation_fold import NO_MOSAICS
 from cnnviz_cli.core.families import FAMILIES
 from cnnviz_cli.files.inputs.search import Source
@@ -284,3 +285,14 @@ def test_shuffled_weights_have_a_sheet(tmp_path: Path) -> None:
     (out / "randomisation.png").unlink()
     run(out, sources, evaluate__measure=["randomisation"])
     assert files_of(out) == before
+
+
+@pytest.mark.parametrize("name", ["run.mosaics.json", "mosaics.png", "evaluation.png", "evaluation.csv"])
+def test_files_of_others_where_results_go_are_refused_before_the_first_image(tmp_path: Path, name: str) -> None:
+    sources, out = pictures(tmp_path / "in", NINE), tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine\n")
+    with pytest.raises(OutputError, match="was not written by cnnviz") as caught:
+        run(out, sources)
+    assert caught.value.code == 5
+    assert {path.name: path.read_text() for path in out.iterdir()} == {name: "mine\n"}

@@ -37,6 +37,8 @@ class LockedFile:
                 if time.monotonic() >= until:
                     raise LockedError
                 time.sleep(0.02)
+            if not _is_named(self.fd, path):  # who had it has removed it, and another process may make it anew
+                raise LockedError
         except BaseException:
             self.close()
             raise
@@ -47,6 +49,13 @@ class LockedFile:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_locked(path: Path) -> bool:

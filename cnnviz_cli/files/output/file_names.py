@@ -22,6 +22,8 @@ RUN_REPORT = "run.json"
 FOLD_STATE = "run.scale.json"
 KEPT_FOLD = "run.against.json"
 KEPT_MOSAICS = "run.mosaics.json"
+TABLE = "evaluation.csv"
+TABLE_HEAD = ("source", "family", "method", "layer", "target", "measure", "value")
 
 JOURNAL_PREFIX = b'{"journal":"cnnviz",'  # the first bytes of every journal that is not empty
 FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'  # the first bytes of what a shard has added up over its images

@@ -11,6 +11,7 @@ from cnnviz_cli.core.file_reading import MEBIBYTE, read_regular
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, KEPT_FOLD
+from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
 from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors
@@ -92,7 +93,8 @@ class KeptFold(Generic[AnyFold]):
         self._about = hashlib.sha256(to_compact_json({"fold": kind.name, **about})).hexdigest()
 
     def write(self, fold: AnyFold) -> None:
-        """Keep a fold. Raises OutputError if the disk refuses."""
+        """Keep a fold. Raises OutputError if the disk refuses, or a file of others is in the way."""
+        refuse_foreign_results(self._sink.root, (), states=(self._name,))
         self._sink.write(self._name, _encode({"about": self._about, "state": fold.to_state()}))
 
     def read(self) -> AnyFold | None:

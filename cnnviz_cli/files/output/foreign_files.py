@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,13 @@ from pydantic_core import from_json
 
 from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regular
 from cnnviz_cli.core.records import Json
-from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, JOURNAL_PREFIX, is_manifest
+from cnnviz_cli.files.output.file_names import (
+    FOLD_STATE_PREFIX,
+    JOURNAL_PREFIX,
+    TABLE_HEAD,
+    is_manifest,
+    is_replaceable,
+)
 from cnnviz_cli.files.output.journal import JournalEntry, parse_line, read_lines
 from cnnviz_cli.files.output.sink import (
     explain_write_errors,
@@ -35,6 +41,17 @@ def refuse_foreign_files(
 ) -> None:
     """Raise OutputError if a file that a run is going to write to is there, and no earlier run wrote it."""
     kinds = ((_is_journal, (journal,)), (_is_manifest, manifests), (_is_report, reports), (_is_state, states))
+    _refuse(root, kinds)
+
+
+def refuse_foreign_results(
+    root: Path, figures: Iterable[str], tables: Iterable[str] = (), states: Iterable[str] = ()
+) -> None:
+    """The same of what is made of all images together, which a run would find out only when all of them are done."""
+    _refuse(root, ((is_replaceable, figures), (_is_table, tables), (_is_state, states)))
+
+
+def _refuse(root: Path, kinds: Iterable[tuple[Callable[[Path], bool], Iterable[str]]]) -> None:
     for is_ours, names in kinds:
         for name in dict.fromkeys(names):
             path = root / name
@@ -100,6 +117,12 @@ def _is_report(path: Path) -> bool:
 def _is_state(path: Path) -> bool:
     with open_regular(path) as file:
         return file.read(len(FOLD_STATE_PREFIX)) == FOLD_STATE_PREFIX
+
+
+def _is_table(path: Path) -> bool:
+    head = (",".join(TABLE_HEAD) + "\n").encode()
+    with open_regular(path) as file:
+        return file.read(len(head)) == head
 
 
 def _object_in(path: Path) -> Json:

@@ -300,6 +300,9 @@ class Ledger:
     def close(self) -> None:
         """Give up the lock."""
         with self._mutex:
+            if not self._journal.size:  # nothing has begun: an error came before, and an empty journal helps nobody
+                with suppress(OSError):
+                    self._journal.path.unlink(missing_ok=True)
             self._journal.close()
 
     def __enter__(self) -> Self:
