@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +23,7 @@ from cnnviz_cli.core.method import find_method
 from cnnviz_cli.core.panels import State
 from cnnviz_cli.core.records import DreamRecord, ImageRecord, ModelRecord, Output, Run
 from cnnviz_cli.core.text import escape_text, format_percent, list_all
-from cnnviz_cli.files.output.file_names import file_name
+from cnnviz_cli.files.output.file_names import MANIFEST, file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.dreamed import DreamRow, DreamTile, compose_dreams
@@ -55,6 +57,11 @@ class SheetWriter:
         self._style = style_of(settings)
         self.digest = digest
         self._model = f"{name} ({weights})"
+
+    @property
+    def manifest(self) -> Path:
+        """Where that of all pictures lies, if there is one."""
+        return self._sink.root / MANIFEST
 
     def write_run_sheets(self, records: Sequence[ImageRecord]) -> list[Output]:
         """All pictures from noise side by side, of the files that were written."""
@@ -102,11 +109,12 @@ class SheetWriter:
         _, stored = self._store(path, sheet, DREAM.name, "", told)
         return Output(family=DREAM.name, method=None, layer=None, target=None, **stored, range=None, state="ok")
 
-    def kept_sheet(self, path: str, digest: str) -> Output | None:
-        """A sheet of an earlier run, if it was made of what has that digest."""
+    def kept_sheet(self, path: str, digest: str, written: str | None) -> Output | None:
+        """A sheet of an earlier run, if it was made of what has that digest and is as it was `written`, by its sha256;
+        None if that is not known."""
         try:
             data = read_regular(self._sink.place(path), GIBIBYTE)
-            if digest.encode() not in data:
+            if digest.encode() not in data or sha256(data).hexdigest() != written:
                 return None
             image = Image.open(BytesIO(data))
             image.load()
@@ -127,6 +135,15 @@ class SheetWriter:
             self._warn(f"{escape_text(path)}: {file.note}")
         digest = self._sink.write_figure(path, file.data)
         return file.data, {"path": path, "sha256": digest, "width": width, "height": height}
+
+
+def digests_of_sheets(manifest: Path) -> Mapping[str, str]:
+    """By path the sha256 of the sheets that a manifest lists; none where there is no manifest, or it lists none."""
+    try:
+        listed = json.loads(read_regular(manifest, GIBIBYTE)).get("sheets") or ()
+        return {str(one["path"]): str(one["sha256"]) for one in listed}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def write_merged_sheets(

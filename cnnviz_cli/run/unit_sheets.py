@@ -36,7 +36,7 @@ from cnnviz_cli.run.after_run import PAGES
 from cnnviz_cli.run.against import Comparison, Folder
 from cnnviz_cli.run.dream_files import DreamPresenter
 from cnnviz_cli.run.dream_pictures import round_number
-from cnnviz_cli.run.dream_sheets import KEPT
+from cnnviz_cli.run.dream_sheets import KEPT, digests_of_sheets
 from cnnviz_cli.run.image_data import read_options
 from cnnviz_cli.run.session import Session
 
@@ -261,6 +261,8 @@ class UnitPresenter:
         self._presenter, self._folder, self._say = presenter, folder, say
         self._format = session.settings.format
         self._composer = UnitComposer(session, folder, warn)
+        # Here, since a run that has something to do removes the manifest before it begins.
+        self._written = digests_of_sheets(presenter.manifest)
 
     def write(self, folder: str, subject: Subject, against: Comparison, tiles: Sequence[DreamTile]) -> Output:
         """The sheet of one unit; `tiles` are what was painted for it."""
@@ -291,7 +293,7 @@ class UnitPresenter:
             ]
             digest = sha256("\n".join(map(str, about)).encode()).hexdigest()
             path = file_name(DREAM.name, f"{PAGES}-{page + 1}", SUFFIXES[self._format])
-            kept = self._presenter.kept_sheet(path, digest)
+            kept = self._presenter.kept_sheet(path, digest, self._written.get(path))
             if kept is None:
                 self._say(f"page {page + 1} of {total}: the patches of {len(part)} units")
             found.append(kept or self._write_page(path, page, total, part, tile_of, digest))

@@ -10,6 +10,7 @@ import nets
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from run.test_folder_pass import COUNT, SIDE, place_of, planted
 
 import cnnviz_cli
@@ -124,6 +125,13 @@ def test_a_page_stays_where_nothing_of_it_has_changed(
     assert page.stat().st_mtime_ns == first
     page.write_bytes(written[: len(written) // 2])
     dream(*asked)
+    assert page.read_bytes() == written
+    with Image.open(page) as image:
+        told = PngInfo()
+        for name, value in image.info.items():
+            told.add_text(name, value) if isinstance(value, str) else None
+        Image.new("RGB", image.size, "red").save(page, pnginfo=told)
+    dream(*asked)  # a picture that says that it was made of the same, and is not what was written
     assert page.read_bytes() == written
     assert cnnviz("verify", tmp_path / "o").out == "all listed files are unchanged\n"
 
