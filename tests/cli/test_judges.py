@@ -217,3 +217,13 @@ def test_a_dry_run_names_the_judges(dream: Command) -> None:
     done = dream("--judge", JUDGE, "--dry-run")
     assert done.code == 0, done.err
     assert "each picture is shown to resnet18: 1 forward" in done.out
+
+
+def test_shards_that_asked_other_judges_are_not_merged(dream: Command, cnnviz: Command, tmp_path: Path) -> None:
+    asked = ("--target", "1,2", "--steps", "1", "-o", tmp_path / "o")
+    dream(*asked, "--shard", "0/2")
+    dream(*asked, "--shard", "1/2", "--judge", JUDGE)
+    done = cnnviz("merge", tmp_path / "o")
+    assert done.code == 2, done.err
+    assert "were not made with the same settings" in done.err
+    assert "judges: [] -> " in done.err

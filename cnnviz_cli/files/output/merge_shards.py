@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -90,7 +91,7 @@ def merge_shards(root: Path, sheets: Sheets = no_sheets, evaluated: Evaluated = 
     index = JournalIndex(read_input_list(root, str(first.digest)))
     damaged = 0
     for run in runs:
-        for line, drawn_with in read_with_scales(run.path) if run.identity == first.identity else ():
+        for line, drawn_with in read_with_scales(run.path) if _is_alike(run, first) else ():
             damaged += line is None
             at = index.position_of(line.source) if line and drawn_with == scale else None
             if line is not None and at is not None:
@@ -147,13 +148,23 @@ def _foreign_headers(first: PreviousRun) -> Iterator[None]:
         ) from error
 
 
+def _is_alike(one: PreviousRun, other: PreviousRun) -> bool:
+    """Whether two were made with the same settings, and what was made was shown to the same judges."""
+    return one.identity == other.identity and one.header.get("beside") == other.header.get("beside")
+
+
+def _told(run: PreviousRun) -> Mapping[str, Any]:
+    beside: Any = run.header.get("beside") or {}
+    return {**run.identity, **beside}
+
+
 def _refuse_unlike(runs: Sequence[PreviousRun]) -> None:
     first = runs[0]
     for other in runs[1:]:
         both = f"{first.path.name} and {other.path.name}"
         where = escape_text(str(first.path.parent))
-        if other.identity != first.identity:
-            changed = list_differences(first.identity, other.identity)
+        if not _is_alike(other, first):
+            changed = list_differences(_told(first), _told(other))
             fix = "\n".join([*changed, "Run the shards that are out of date again, with --force."])
             raise UsageError(f"{both} were not made with the same settings", where=where, fix=fix)
         if other.batch != first.batch:
