@@ -21,6 +21,7 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import Outcome, execute
 from cnnviz_cli.run.dry_run import describe_run
+from cnnviz_cli.run.evaluation_files import table_rows
 from cnnviz_cli.run.image_data import NetworkInput
 from cnnviz_cli.run.judging import RunJudge
 from cnnviz_cli.run.lifecycle import conclude_if_done, write_evaluated
@@ -343,3 +344,26 @@ def test_predicted_and_true_classes_are_judged_each(tmp_path: Path, sources: lis
     assert found["evaluation"]["cases"] == 6 + len(wrong)
     for row in found["evaluation"]["methods"]:
         assert row["measures"]["subsets"]["count"] <= 6 + len(wrong)
+
+
+def test_a_table_of_more_images_than_the_manifest_has_is_extra(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+
+    def stop(count: int) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    assert run(out, sources, Listener(stop), force=True).status == "interrupted"
+    assert {(one.kind, one.path) for one in verify(out)} >= {("extra", "evaluation.csv")}
+    run(out, sources)
+    assert verify(out) == []
+
+
+def test_foreign_text_in_the_table_is_no_formula_and_no_control_character() -> None:
+    maps = {
+        "family": "f", "method": "m", "layer": "@l", "path": "p", "state": "ok", "measures": {"removal.gain": -0.5},
+        "target": {"index": 1, "label": "=HYPERLINK(\x1b[31m\x07)", "probability": 1.0},
+    }  # fmt: skip
+    rows = list(table_rows({"source": "-cmd.png", "outputs": [maps]}))
+    assert rows == [("'-cmd.png", "f", "m", "'@l", "'=HYPERLINK(\\x1b[31m\\x07)", "removal.gain", "-0.5")]

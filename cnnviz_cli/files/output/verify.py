@@ -17,7 +17,7 @@ from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regul
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
-from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.file_names import MANIFEST, TABLE
 from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, parse_record, to_compact_json
 from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
 from cnnviz_cli.files.output.sink import locate
@@ -66,6 +66,7 @@ def _of_jpeg(head: bytes) -> tuple[int, int] | None:
 
 _MOST_WHOLE = GIBIBYTE  # bytes of a manifest that is read whole; it takes ten times as many in memory
 _WRITTEN = {*IMAGE_SUFFIXES, ".svg", ".pdf"}
+_UNLISTED = {TABLE: "the manifest does not list this table: it is of another run, or of fewer images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def verify(root: Path) -> list[Problem]:
                 problems += _check(root, sheet["path"], sheet["sha256"], (sheet["width"], sheet["height"]))
             tables: Any = rest.get("tables") or ()
             for table in tables:
+                listed.add(table["path"])
                 problems += _check(root, table["path"], table["sha256"], None)
             for image in images:
                 for output in image["outputs"]:
@@ -122,7 +124,7 @@ def verify(root: Path) -> list[Problem]:
             fix="Run the same command again; it writes a new one.",
         ) from error
     extra = sorted(_find_figures(root) - listed)
-    return [*problems, *(Problem("extra", path, "no record lists this figure") for path in extra)]
+    return [*problems, *(Problem("extra", path, _UNLISTED.get(path, "no record lists this figure")) for path in extra)]
 
 
 def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
@@ -207,9 +209,10 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
 
 
 def _find_figures(root: Path) -> set[str]:
-    """The relative paths of the figures below `root`; what is hidden is none of ours."""
+    """The relative paths of the figures and tables below `root`; what is hidden is none of ours."""
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += (Path(folder, name) for name in files if not name.startswith("."))
-    return {path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN}
+    figures = {path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN}
+    return figures | {name for name in _UNLISTED if os.path.lexists(root / name)}
