@@ -23,12 +23,16 @@ def merge(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of the shards.")],
     as_json: AsJson = False,
 ) -> int:
-    """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing."""
+    """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing, or a picture
+    that a sheet shows is gone or changed."""
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
     from cnnviz_cli.run.lifecycle import write_evaluated, write_merged_sheets
 
     warn = make_reporter(quiet=True).warn
-    found = merged(folder, partial(write_merged_sheets, warn=warn), write_evaluated)
+    lost: list[str] = []
+    found = merged(folder, partial(write_merged_sheets, warn=warn, lost=lost.append), write_evaluated)
+    for line in lost:
+        warn(line)
     summary = found.summary
     if found.damaged:
         warn(f"{count_noun(found.damaged, 'journal line')} cannot be read and will be left out")
@@ -45,4 +49,4 @@ def merge(
         accuracy = accuracy_lines(summary.accuracy) if summary.accuracy else []
         counts = f"{count_noun(found.shards, 'shard')}: {totals(summary)}"
         print("\n".join(map(escape_text, [*accuracy, counts, str(folder / MANIFEST)])))
-    return ExitCode.PARTIAL if found.missing or summary.failed else ExitCode.OK
+    return ExitCode.PARTIAL if found.missing or summary.failed or lost else ExitCode.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
@@ -37,6 +38,7 @@ MAX_ON_SHEETS = 2000
 """Pictures on the sheets of a run at the most."""
 
 _THUMBNAIL = (640, 640)
+_LOST = (224, 224, 224)
 
 KEPT = "Records"
 """Under which a sheet's file says by a digest what it was made of."""
@@ -50,8 +52,17 @@ class SheetWriter:
     """
 
     def __init__(
-        self, settings: Settings, name: str, weights: str, digest: str, sink: Sink, warn: Callable[[str], None]
+        self,
+        settings: Settings,
+        name: str,
+        weights: str,
+        digest: str,
+        sink: Sink,
+        warn: Callable[[str], None],
+        lost: Callable[[str], None] | None = None,
     ) -> None:
+        """`lost` is told of each picture that is gone or changed; without it, `warn` is."""
+        self._lost = lost or warn
         self._settings, self._name, self._sink, self._warn = settings, name, sink, warn
         self._suffix = SUFFIXES[settings.format]
         self._style = style_of(settings)
@@ -92,10 +103,26 @@ class SheetWriter:
         return found
 
     def written_tile(self, output: Output, *, named: bool) -> DreamTile:
-        """A picture as it is in its file; `named`, with its method."""
-        image = Image.open(self._sink.place(output.path)).convert("RGB")
+        """A picture as it is in its file; `named`, with its method. A grey one, which says so, if the file is gone or
+        is not what was written."""
+        counted = dream_fields(self._settings).number > 1
+        try:
+            data = read_regular(self._sink.place(output.path), GIBIBYTE)
+        except (OSError, ValueError):
+            return self._lost_tile(output, "gone", named=named, counted=counted)
+        if sha256(data).hexdigest() != output.sha256:
+            return self._lost_tile(output, "changed", named=named, counted=counted)
+        image = Image.open(BytesIO(data)).convert("RGB")
         image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-        return tile_of(output, image, named=named, counted=dream_fields(self._settings).number > 1)
+        return tile_of(output, image, named=named, counted=counted)
+
+    def _lost_tile(self, output: Output, how: str, *, named: bool, counted: bool) -> DreamTile:
+        what = {"gone": "its file is gone", "changed": "its file was changed"}[how]
+        self._lost(f"{escape_text(output.path)}: {what} since it was painted, so that it is grey on sheets")
+        share = min(1.0, *(most / side for most, side in zip(_THUMBNAIL, (output.width, output.height), strict=True)))
+        size = max(1, round(output.width * share)), max(1, round(output.height * share))
+        tile = tile_of(output, Image.new("RGB", size, _LOST), named=named, counted=counted)
+        return replace(tile, note=what)
 
     def sheets(self, image: Image.Image, compose: Any) -> Iterator[Figure]:
         """The blocks that `compose` makes for a room, in the width that is wanted."""
@@ -147,22 +174,24 @@ def digests_of_sheets(manifest: Path) -> Mapping[str, str]:
 
 
 def write_merged_sheets(
-    sink: Sink, run: Run, model: ModelRecord, records: Iterable[ImageRecord], warn: Callable[[str], None]
+    sink: Sink,
+    run: Run,
+    model: ModelRecord,
+    records: Iterable[ImageRecord],
+    warn: Callable[[str], None],
+    lost: Callable[[str], None] | None = None,
 ) -> list[Output]:
-    """The sheets that one process would have written of a run whose shards are done."""
+    """The sheets that one process would have written of a run whose shards are done; `lost` is told of each picture
+    that is gone or changed."""
     config = {name: value for name, value in run.config.items() if value is not None}
     settings = settings_type(run.command).model_validate(config)
     digest = config_digest(run.command, run.config)
-    writer = SheetWriter(settings, model.name, model.weights, digest, sink, warn)
+    writer = SheetWriter(settings, model.name, model.weights, digest, sink, warn, lost)
     shown = list(islice(records, MAX_ON_SHEETS))
     units = [output for record in shown for output in record.outputs if output.examples is not None]
     if dream_fields(settings).against is not None and len(units) > 1:
         warn("merging writes no pages of units, since it reads no images again: each unit has a sheet of its own")
-    try:
-        return writer.write_run_sheets(shown)
-    except OSError as error:  # of Pillow, too: a file that is gone, or was cut
-        warn(f"there is no sheet of all pictures, since one cannot be read: {escape_text(str(error), 200)}")
-        return []
+    return writer.write_run_sheets(shown)
 
 
 def tile_of(output: Output, image: Image.Image, *, named: bool, counted: bool = False) -> DreamTile:

@@ -329,13 +329,20 @@ _SHEETS = {DREAM.name: "cnnviz_cli.run.dream_sheets"}
 
 
 def write_merged_sheets(
-    sink: Sink, run: Run, model: ModelRecord, records: Iterable[ImageRecord], *, warn: Callable[[str], None]
+    sink: Sink,
+    run: Run,
+    model: ModelRecord,
+    records: Iterable[ImageRecord],
+    *,
+    warn: Callable[[str], None],
+    lost: Callable[[str], None] | None = None,
 ) -> Sequence[Output]:
-    """The figures of all records that a run in one process would have written; `records` of shards that are done."""
+    """The figures of all records that a run in one process would have written; `records` of shards that are done, and
+    `lost` is told of each picture of theirs that is gone or changed."""
     module = _SHEETS.get(run.command)
     if module is None:
         return ()
-    found: Sequence[Output] = import_module(module).write_merged_sheets(sink, run, model, records, warn)
+    found: Sequence[Output] = import_module(module).write_merged_sheets(sink, run, model, records, warn, lost)
     return found
 
 

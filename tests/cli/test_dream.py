@@ -110,15 +110,30 @@ def test_more_pictures_hold_the_fewer_and_shards_paint_the_same(
     assert cnnviz("verify", tmp_path / "parts").code == 0
 
 
-def test_shards_are_merged_without_a_sheet_where_a_picture_is_gone(
-    dream: Command, cnnviz: Command, tmp_path: Path
+@pytest.mark.parametrize("harm", ["gone", "changed"])
+def test_a_picture_that_is_gone_or_changed_is_grey_on_the_sheet_of_merged_shards(
+    dream: Command, cnnviz: Command, tmp_path: Path, harm: str
 ) -> None:
     for shard in ("0/2", "1/2"):
         dream("--target", "1,2", "--steps", "1", "-o", tmp_path / "o", "--shard", shard)
-    (tmp_path / "o" / "class-2-2" / "dream.png").unlink()
+    assert cnnviz("merge", tmp_path / "o").code == 0
+    sheet = tmp_path / "o" / "dream.compare.png"
+    whole = pixels(sheet.read_bytes())
+    picture = tmp_path / "o" / "class-2-2" / "dream.png"
+    if harm == "gone":
+        picture.unlink()
+    else:
+        with Image.open(picture) as image:
+            Image.new("RGB", image.size, "red").save(picture)
     done = cnnviz("merge", tmp_path / "o")
-    assert (done.code, "no sheet of all pictures" in done.err) == (0, True)
-    assert manifest(tmp_path / "o").sheets is None
+    words = f"class-2-2/dream.png: its file {'is gone' if harm == 'gone' else 'was changed'} since it was painted"
+    assert (done.code, words in " ".join(done.err.split())) == (3, True), done.err
+    found = manifest(tmp_path / "o")
+    assert [one.path for one in found.sheets or ()] == ["dream.compare.png"]
+    drawn = pixels(sheet.read_bytes())
+    greys = [(image == 224).all(axis=2).mean() for image in (whole, drawn)]
+    assert greys[1] > greys[0] + 0.1
+    assert not (drawn == (255, 0, 0)).all(axis=2).any()
 
 
 def pixels(data: bytes) -> Any:
