@@ -44,6 +44,9 @@ def _check_measures(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
+MAPS = "maps"
+"""The setting that names a finished run, whose maps are judged as they are."""
+
 Measures = Annotated[
     tuple[str, ...],
     AfterValidator(_check_measures),
@@ -119,6 +122,7 @@ def recorded_evaluation(settings: Any, whole: dict[str, Any]) -> dict[str, Any] 
     return {name: given for name, given in whole.items() if name in read} | {
         "measure": [one.name for one in section.chosen],
         "annotations": annotations and PurePath(annotations.replace("\\", "/")).name,
+        **({MAPS: maps.name} if (maps := maps_of(settings)) else {}),
     }
 
 
@@ -149,6 +153,9 @@ def evaluation_section(command: str, annotate: Callable[..., Any]) -> type[BaseM
         text = {name: info.description or "" for name, info in EvaluateFields.model_fields.items()}
         members["measure"] = (Measures, _judging((QUICK,), text["measure"], "MEASURE"))
         members["agreement"] = (bool, _judging(True, text["agreement"]))
+    if command in (EVALUATE, "config"):
+        help_text = "A finished run with arrays, whose maps are judged as they are; images are those that it explained."
+        members[MAPS] = (values.OptionalFile, _judging(None, help_text, "RUN"))
     for registered in measures():
         hints = option_types(registered.options)
         for item in fields(registered.options):
@@ -164,6 +171,12 @@ def annotations_of(settings: Any) -> Path | None:
     """Where what people have marked is read from; None where no measure is judged, or nothing is named."""
     section = evaluate_fields(settings)
     return section.annotations if section.chosen else None
+
+
+def maps_of(settings: Any) -> Path | None:
+    """The finished run whose maps are judged; None where maps are judged as they are made."""
+    found: Path | None = getattr(evaluate_fields(settings), MAPS, None)
+    return found
 
 
 def quick_methods(names: Sequence[str]) -> tuple[str, ...]:

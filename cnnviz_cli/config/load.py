@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
-from cnnviz_cli.config.evaluate_fields import EvaluateFields, check_annotations, evaluate_fields, readers_of
+from cnnviz_cli.config.evaluate_fields import MAPS, EvaluateFields, check_annotations, evaluate_fields, readers_of
 from cnnviz_cli.config.names import (
     FORMER_NAMES,
     VARIABLE_PREFIX,
@@ -260,7 +260,7 @@ def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], comm
 def _idle_measure_options(settings: Settings, flags: Mapping[SettingPath, Any], command: str) -> list[UsageError]:
     problems = []
     for path in flags:
-        if path[0] != EVALUATE or path[1] in EvaluateFields.model_fields.keys() - {"annotations"}:
+        if path[0] != EVALUATE or path[1] in (EvaluateFields.model_fields.keys() - {"annotations"}) | {MAPS}:
             continue
         chosen = [measure.name for measure in evaluate_fields(settings).chosen]
         if not set(readers_of(path[1])) & set(chosen):

@@ -68,7 +68,8 @@ class JudgedCost:
         """
         explainer = self.judge.explainer
         precision, size = explainer.session.execution.precision, explainer.session.context.input_spec.size
-        recipes = [task.recipe for task in explainer.tasks if task.method.name in methods]
+        running = methods if explainer.runs_methods else ()
+        recipes = [task.recipe for task in explainer.tasks if task.method.name in running]
         plan, views = plan_recipes(recipes)
         explaining = sum(passes_of(each, precision) for each in (plan, *views.values()))
         names = [

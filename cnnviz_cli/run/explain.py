@@ -244,6 +244,11 @@ class Explainer:
         ]
 
     @property
+    def runs_methods(self) -> bool:
+        """Whether the methods' maps are made, and not kept from another run."""
+        return True
+
+    @property
     def cost(self) -> Cost:
         """Of explaining, without judging."""
         return total_cost(self.plan, self.views, self.session.execution.precision)

@@ -14,7 +14,7 @@ from typing import Any
 
 from cnnviz_cli import __version__
 from cnnviz_cli.config.dream_fields import AFTERWARDS, dream_fields, dream_files
-from cnnviz_cli.config.evaluate_fields import annotations_of
+from cnnviz_cli.config.evaluate_fields import annotations_of, maps_of
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.files.tables.ground_truth import FOLDER
@@ -38,7 +38,10 @@ _RECENT = 2 * 10**9
 def request_digest(command: str, settings: Settings) -> str:
     """The digest of the command, its settings, and the versions of the software."""
     versions = {"cnnviz": __version__, **{name: version(name) for name in _PACKAGES}}
-    return _digest({"command": command, "config": figure_settings(settings), "versions": versions})
+    asked: dict[str, Any] = {"command": command, "config": figure_settings(settings), "versions": versions}
+    if (maps := maps_of(settings)) is not None:  # two runs may lie in folders of one name
+        asked["maps"] = os.path.realpath(maps)
+    return _digest(asked)
 
 
 def figure_settings(settings: Settings) -> dict[str, Any]:
@@ -63,7 +66,8 @@ def run_seal(command: str, settings: Settings) -> str | None:
     """A digest that says as much as a run's identity, where that can be had without loading anything.
 
     Files that decide what is drawn count by place, size and time of change. None where nothing short of loading is
-    sure: a network that is code, of timm's or a program, a mask for each image, or a file that was changed just now.
+    sure: a network that is code, of timm's or a program, a mask for each image, the maps of another run, or a file that
+    was changed just now.
     """
     stamps = _file_stamps(settings)
     if stamps is None:
@@ -77,7 +81,7 @@ def run_seal(command: str, settings: Settings) -> str | None:
 
 def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
     named = parse_model(settings.model, settings.arch)
-    if not isinstance(named.network, ZooModel) or settings.region is not None:
+    if not isinstance(named.network, ZooModel) or settings.region is not None or maps_of(settings) is not None:
         return None
     weights = weights_for(named, settings.weights)
     found: list[tuple[str, int, int]] = []

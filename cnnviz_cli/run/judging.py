@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from cnnviz_cli.config.evaluate_fields import EvaluateFields, evaluate_fields
-from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.evaluate_fields import EvaluateFields, evaluate_fields, maps_of
+from cnnviz_cli.config.settings import Settings, families_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation_records import (
     CascadePlan,
@@ -30,13 +30,16 @@ from cnnviz_cli.core.rank_statistics import mid_ranks, pearson
 from cnnviz_cli.core.readings import cell_sums, read_map, why_not_judged
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.run.altered_runs import AlteredRuns
 from cnnviz_cli.run.budget import JudgedCost, panels_of_zeros, passes_of, within_budget
 from cnnviz_cli.run.explain import Explainer, prepare
+from cnnviz_cli.run.finished_run import FinishedRun
 from cnnviz_cli.run.image_data import NetworkInput
 from cnnviz_cli.run.judge import Batch, Judge, MapName, MeasureRequest
+from cnnviz_cli.run.kept_maps import KeptExplainer
 from cnnviz_cli.run.recipe_plans import plan_recipes
 from cnnviz_cli.run.remains import removes, with_remains
 
@@ -47,6 +50,8 @@ UNMARKED = "nothing says what is marked in the images: --annotations"
 
 FAITHFUL = "faithful"
 """The group of the measures of how the network reacts where a map says that it should."""
+
+RUNS_METHODS = "it runs the methods again, and the maps of a finished run are judged as they are"
 
 NO_MAPS = "none of these methods gives a map that can be judged"
 
@@ -282,7 +287,15 @@ def prepare_judged(
 ) -> Explainer:
     """`run.explain.prepare`, with what judges the maps, if the settings ask for that. Raises what `with_judge` does,
     too."""
-    return with_judge(prepare(command, settings, reporter, local_rank, threads), reporter)
+    if (maps := maps_of(settings)) is None:
+        return with_judge(prepare(command, settings, reporter, local_rank, threads), reporter)
+    run = FinishedRun.read(maps)
+    if any(settings.method_names(family) != run.methods_of(family) for family in families_of(command)):
+        what = f"the methods are not those of '{escape_text(run.root.name, 100)}'"
+        raise UsageError(what, where="--maps", fix="Name the run on the command line: cnnviz evaluate RUN IMAGES")
+    return with_judge(
+        KeptExplainer.keep(prepare(command, settings.unnamed(), reporter, local_rank, threads), run), reporter
+    )
 
 
 def with_judge(explainer: Explainer, reporter: Reporter, *, images: int = 1) -> Explainer:
@@ -309,6 +322,9 @@ def with_judge(explainer: Explainer, reporter: Reporter, *, images: int = 1) -> 
     judge, names = _judge_of(explainer, requests, section, images)
     if not any(name.task is not None for name in names):
         raise UsageError(NO_MAPS, where="--method", fix="See: cnnviz methods")
+    if isinstance(explainer, KeptExplainer):
+        judge, unlike = _of_kept_maps(judge, names, reporter)
+        requests, left = judge.requests, left + unlike
     if section.budget is not None:
         cost = JudgedCost.of(judge)
         fitted = within_budget(cost.methods, cost.measures, cost.passes, section.budget)
@@ -331,6 +347,26 @@ def _judge_of(
     marked = section.annotations is not None
     judge = Judge(explainer, requests, section.controls, images, marked, AlteredRuns(explainer))
     return judge, tuple(judge.maps_of(panels_of_zeros(explainer)))
+
+
+def _of_kept_maps(judge: Judge, names: Sequence[MapName], reporter: Reporter) -> tuple[Judge, list[LeftOut]]:
+    """The judge without the measures that run the methods again: there are no methods, only their maps.
+
+    Raises:
+        UsageError: no measure is left.
+    """
+    trials = judge.trials_of(names[0], judge.explainer.session.context.input_spec.size)
+    running = [
+        one.measure.name for one, trial in zip(judge.requests, trials, strict=True) if trial.again or trial.mosaics
+    ]
+    for name in running:
+        reporter.warn(f"{name} is left out: {RUNS_METHODS}")
+    if len(running) == len(judge.requests):
+        raise UsageError(
+            f"no measure is left: {RUNS_METHODS}", where="--measure", fix="Name others: --measure removal,subsets"
+        )
+    kept = judge.only(one.measure.name for one in judge.requests if one.measure.name not in running)
+    return kept, [LeftOut(name=name, why=RUNS_METHODS) for name in running]
 
 
 def _with_maps_alone(explainer: Explainer, reporter: Reporter) -> tuple[Explainer, list[LeftOut]]:

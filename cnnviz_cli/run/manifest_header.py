@@ -21,6 +21,7 @@ from cnnviz_cli.models.inspect.outputs import NetworkOutput
 from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.identity import config_digest, figure_settings
+from cnnviz_cli.run.kept_maps import KeptExplainer
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.tasks.spec import default_task
 
@@ -39,6 +40,8 @@ def tool_record() -> Tool:
 def run_header(explainer: Explainer) -> RunHeader:
     """What a run that explains images is about."""
     header = build_header(explainer.session, explainer.whole_cost)
+    if isinstance(explainer, KeptExplainer):
+        header = replace(header, identity={**header.identity, "digest of the maps": explainer.run.digest})
     return replace(header, evaluation=explainer.judge.head()) if explainer.judge else header
 
 

@@ -94,8 +94,8 @@ def test_a_finished_run_is_no_image(tmp_path: Path, capfd: pytest.CaptureFixture
     assert main(["gradcam", SAMPLE, "-o", str(out), "-q"]) == 0
     assert main(["evaluate", str(out)]) == 2
     heard = capfd.readouterr().err
-    assert "finished run" in heard
-    assert "cnnviz evaluate IMAGES --method" in heard
+    assert "figures without arrays" in heard
+    assert "cnnviz gradcam IMAGES --save-arrays" in heard
 
 
 def test_methods_are_chosen_by_name_and_no_others_run() -> None:
