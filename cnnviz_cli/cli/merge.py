@@ -23,8 +23,10 @@ def merge(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The output folder of the shards.")],
     as_json: AsJson = False,
 ) -> int:
-    """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing, or a picture
-    that a sheet shows is gone or changed."""
+    """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing.
+
+    It is 3, too, if a picture that a sheet shows is gone or changed.
+    """
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
     from cnnviz_cli.run.lifecycle import write_evaluated, write_merged_sheets
 

@@ -23,7 +23,7 @@ from cnnviz_cli.core.errors import (
 )
 from cnnviz_cli.core.families import FAMILIES
 
-RUNS = (*FAMILIES, "all")
+RUNS = (*FAMILIES, "all", "evaluate")
 CONFIGS = ("config schema", "config check", "config show")
 
 GOOD = {
@@ -33,6 +33,7 @@ GOOD = {
     "layers": "layers efficientnet_lite0",
     "classes": "classes cat",
     "methods": "methods gradcam",
+    "measures": "measures removal",
     "doctor": "doctor --offline --device cpu --weights random:0",
     "verify": "verify out",
     "merge": "merge parts",
@@ -49,6 +50,7 @@ BAD = {
     "layers": "layers nothing",
     "classes": "classes nothing-at-all",
     "methods": "methods nothing",
+    "measures": "measures nothing",
     "doctor": "doctor --model nothing",
     "verify": "verify nothing",
     "merge": "merge nothing",
