@@ -153,7 +153,7 @@ def ranks(values: NDArray[Any], seed: int) -> NDArray[np.int64]:
     import torch
 
     flat = np.asarray(values).reshape(-1)
-    shuffled = torch.randperm(flat.size, generator=generator(seed, TIES)).numpy()
+    shuffled = torch.randperm(flat.size, generator=generator(seed, TIES), dtype=torch.int64, device="cpu").numpy()
     order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
     places = np.empty(flat.size, dtype=np.int64)
     places[order] = np.arange(flat.size)

@@ -66,7 +66,7 @@ class Fill:
         most = torch.where(hides, self.cover(evidence, image), picture)
         if not self.two_ended or not any(least):
             return most
-        back = torch.tensor(least, device=picture.device).view(-1, 1, 1, 1)
+        back = torch.tensor(least, dtype=torch.bool, device=picture.device).view(-1, 1, 1, 1)
         return torch.where(back, torch.where(hides, self.cover(evidence, image, least=True), picture), most)
 
     def label(self) -> str:
@@ -343,7 +343,9 @@ class RandomCells(Cells):
 
         found = np.zeros((stop - start, self.side**2), dtype=bool)
         for row, number in enumerate(range(start, stop)):
-            chosen = torch.randperm(self.side**2, generator=generator(seed, SUBSETS + number))[: self.cells]
+            drawn = generator(seed, SUBSETS + number)
+            order = torch.randperm(self.side**2, generator=drawn, dtype=torch.int64, device="cpu")
+            chosen = order[: self.cells]
             found[row, chosen.numpy()] = True
         return found
 

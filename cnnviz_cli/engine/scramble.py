@@ -104,8 +104,8 @@ def scramble(net: nn.Module, modules: Sequence[str], seed: int) -> nn.Module:
             return parameter
         digest = sha256(f"{seed}:{name}".encode()).digest()
         generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:7], "big"))
-        order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-        values = parameter.detach().reshape(-1)[order].view(parameter.shape)
+        order = torch.randperm(parameter.numel(), generator=generator, dtype=torch.int64, device="cpu")
+        values = parameter.detach().reshape(-1)[order.to(parameter.device)].view(parameter.shape)
         return nn.Parameter(torch.empty_like(parameter).copy_(values), requires_grad=False)
 
     return copy_network(net, shuffled)

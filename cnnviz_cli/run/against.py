@@ -164,7 +164,11 @@ class FolderPass:
 
     def _observe(self, pixels: Tensor, digest: str) -> _Seen:
         if self._read is not None:
-            return _Seen(self._read(pixels, digest), torch.zeros(1, 2), torch.zeros(1, 1, dtype=torch.int64))
+            return _Seen(
+                self._read(pixels, digest),
+                torch.zeros(1, 2, dtype=torch.float32, device="cpu"),
+                torch.zeros(1, 1, dtype=torch.int64, device="cpu"),
+            )
         session, needs = self._session, [Activation(layer) for layer in self._asked.layers]
         found = session.observe(pixels, needs, digests=[digest])
         return _Seen({need.layer: found.evidence[need] for need in needs}, found.logits, found.targets)

@@ -196,10 +196,17 @@ def panel_with(panel: Panel, maps: Sequence[KeptMap | None]) -> Panel:
         panel,
         values=values,
         warnings={
-            state: torch.tensor([one is not None and one.output.state == state for one in maps]) for state in states
+            state: torch.tensor(
+                [one is not None and one.output.state == state for one in maps], dtype=torch.bool, device="cpu"
+            )
+            for state in states
         },
         statistics={
-            name: torch.tensor([one.output.statistics.get(name, float("nan")) if one else float("nan") for one in maps])
+            name: torch.tensor(
+                [one.output.statistics.get(name, float("nan")) if one else float("nan") for one in maps],
+                dtype=torch.float32,
+                device="cpu",
+            )
             for name in names
         },
     )

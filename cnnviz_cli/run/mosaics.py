@@ -133,7 +133,7 @@ class MosaicJudge:
         with explain_memory_errors(1):
             batch = compose_input([loaded[image].tile for image in order], self._size)[None]
             batch = to_memory_format(batch.to(session.device), session.model.facts.memory_format)
-            targets = torch.tensor([[one.index for one in images]], device=session.device)
+            targets = torch.tensor([[one.index for one in images]], dtype=torch.int64, device=session.device)
             _, panels = self._explainer.explain_batch(batch, [digest], self._reporter, targets=targets)
         found: dict[Key, list[Panel | None]] = {}
         for task, several in zip(self._explainer.tasks, panels, strict=True):

@@ -65,7 +65,8 @@ def test_the_values_of_each_tensor_change_places_and_nothing_else_does() -> None
         inside = name.startswith(("head.", "body.0."))
         assert torch.equal(value.sort().values if value.dim() == 1 else value.flatten().sort().values,
                            before[name].flatten().sort().values)  # fmt: skip
-        assert torch.equal(value, before[name]) is not (inside and value.numel() > 4)
+        if not inside or value.numel() > 4:  # so few may stay in their order
+            assert torch.equal(value, before[name]) is not inside
         assert torch.equal(net.state_dict()[name], before[name])
     assert found.stem.weight is net.stem.weight
     assert found.head.weight is not net.head.weight
