@@ -87,7 +87,7 @@ def test_of_the_quick_ones_what_does_not_apply_is_left_out(batch: Tensor) -> Non
             return super().forward(x) + torch.fft.fft(x.flatten(1)).abs()[:, :5]
 
     with pytest.warns(UserWarning, match="lrp is left out"):
-        found = cnnviz_cli.evaluate(Sealed().eval(), batch[:1], measures="sparseness", steps=4, samples=4)
+        found = cnnviz_cli.evaluate(Sealed().eval(), batch[:1], measures="sparseness", samples=4)
     assert "lrp" not in {row.method for row in found.leaderboard}
     assert "gradcam" in {row.method for row in found.leaderboard}
 

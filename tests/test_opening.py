@@ -46,8 +46,6 @@ OTHERS = {
     },
     "run/dream_run.py": {"Folder.open(fields.against, settings)"},
     "api/dream.py": {"Folder.open(chosen.against, session.settings)"},
-    # of ours, whose bytes were hashed as they were written
-    "run/dream_sheets.py": {"Image.open(self._sink.place(output.path))"},
     "run/dream_scores.py": {"Image.open(locate(root, output.path))"},  # hashed before
     "run/explain.py": {"Session.load(command, settings, reporter, local_rank, threads)"},
     # the system's own

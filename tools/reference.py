@@ -173,7 +173,7 @@ def _methods() -> Iterator[str]:
 def _about(method: Method) -> str:
     family = EVERY_FAMILY[method.family]
     chosen = "the default" if family.default == method.name else f"`--{SELECTOR} {method.name}`"
-    names = [f"`--{option.replace('_', '-')}`" for option in method.options.__dataclass_fields__]
+    names = [f"`--{option.replace('_', '-')}`" for option in (item.name for item in fields(method.options))]
     text = inspect.getdoc(method.build) or ""
     return (
         f"`cnnviz {family.name}`, {chosen}.\n\n{text}\n\nPaper: {method.paper}\n\n"

@@ -386,7 +386,7 @@ def measure(
             if not item.metadata.get("help"):
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in _MEASURES.values():
-                twin = other.options.__dataclass_fields__.get(item.name)
+                twin = {one.name: one for one in fields(other.options)}.get(item.name)
                 if twin and (twin.default, twin.metadata, option_types(other.options)[item.name]) != (
                     item.default,
                     item.metadata,

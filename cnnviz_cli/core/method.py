@@ -227,7 +227,7 @@ def method(
             if not item.metadata.get("help"):
                 raise ValueError(f"{name}: option {item.name!r} has no help")
             for other in methods(family):
-                twin = other.options.__dataclass_fields__.get(item.name)
+                twin = {one.name: one for one in fields(other.options)}.get(item.name)
                 if twin and (twin.default, twin.metadata, option_types(other.options)[item.name]) != (
                     item.default,
                     item.metadata,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -205,8 +205,8 @@ def test_every_method_in_full(cnnviz: Command, name: str) -> None:
     assert words(known.summary) in words(shown)
     assert words(method_facts.formula(known)) in words(shown)
     assert known.paper in words(shown)
-    for item in known.options.__dataclass_fields__:
-        assert f"\n  --{item.replace('_', '-')}" in shown
+    for item in fields(known.options):
+        assert f"\n  --{item.name.replace('_', '-')}" in shown
 
 
 @pytest.mark.usefixtures("made_up")

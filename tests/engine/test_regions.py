@@ -585,6 +585,7 @@ class Rolled(AsItIs):
 def test_a_view_of_a_picture_that_is_painted_has_its_own_regions(size: int) -> None:
     """One plain step along the gradient of the class's sum over where the view, not the image, shows it; of the image's
     own size, too."""
+    torch.manual_seed(0)
     net = lively(Segments()).double().eval()
     generator = torch.Generator().manual_seed(4)
     batch = torch.randn(1, 3, SIZE, SIZE, dtype=torch.float64, generator=generator)
