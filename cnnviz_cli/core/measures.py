@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import field
 from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation import Better
-from cnnviz_cli.core.method import MethodContext, option_types
+from cnnviz_cli.core.method import MethodContext, check_options
 from cnnviz_cli.core.needs import Evidence, Given, Need
 from cnnviz_cli.core.objectives import Objective
 from cnnviz_cli.core.readings import Reading, cell_sums, cells_of, ranks
@@ -382,17 +382,7 @@ def measure(
             raise ValueError(f"the measure {name!r} is taken")
         if not columns or len({column.name for column in columns}) < len(columns):
             raise ValueError(f"{name}: each of its columns needs a name of its own")
-        for item in fields(options):
-            if not item.metadata.get("help"):
-                raise ValueError(f"{name}: option {item.name!r} has no help")
-            for other in _MEASURES.values():
-                twin = {one.name: one for one in fields(other.options)}.get(item.name)
-                if twin and (twin.default, twin.metadata, option_types(other.options)[item.name]) != (
-                    item.default,
-                    item.metadata,
-                    option_types(options)[item.name],
-                ):
-                    raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
+        check_options(name, options, {other.name: other.options for other in _MEASURES.values()})
         summary = (build.__doc__ or (title if sys.flags.optimize > 1 else "")).strip().splitlines()
         if not summary:
             raise ValueError(f"{name}: a docstring's first line says what it measures")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -198,6 +198,22 @@ def option_types(options: type[Any]) -> dict[str, Any]:
     return _TYPES[options]
 
 
+def check_options(name: str, options: type[Any], others: Mapping[str, type[Any]]) -> None:
+    """Raise ValueError if an option has no help, or differs in default, type or help from one of the same name in
+    `others`, by the names of those that have them: one flag serves them all."""
+    for item in fields(options):
+        if not item.metadata.get("help"):
+            raise ValueError(f"{name}: option {item.name!r} has no help")
+        for other, theirs in others.items():
+            twin = next((one for one in fields(theirs) if one.name == item.name), None)
+            if twin and (twin.default, twin.metadata, option_types(theirs)[item.name]) != (
+                item.default,
+                item.metadata,
+                option_types(options)[item.name],
+            ):
+                raise ValueError(f"{name}: option {item.name!r} differs from that of {other}")
+
+
 def method(
     name: str, *, family: str, options: type[Any], paper: str, title: str = "", of_class: bool = False
 ) -> Callable[[Callable[[Any, MethodContext], Recipe]], Callable[[Any, MethodContext], Recipe]]:
@@ -223,17 +239,7 @@ def method(
             raise ValueError(f"the method name {name!r} is taken")
         if family not in (*FAMILIES, DREAM.name):
             raise ValueError(f"{name}: unknown family {family!r}")
-        for item in fields(options):
-            if not item.metadata.get("help"):
-                raise ValueError(f"{name}: option {item.name!r} has no help")
-            for other in methods(family):
-                twin = {one.name: one for one in fields(other.options)}.get(item.name)
-                if twin and (twin.default, twin.metadata, option_types(other.options)[item.name]) != (
-                    item.default,
-                    item.metadata,
-                    option_types(options)[item.name],
-                ):
-                    raise ValueError(f"{name}: option {item.name!r} differs from that of {other.name}")
+        check_options(name, options, {other.name: other.options for other in methods(family)})
         # Under -OO there are no docstrings; what it shows is then said by its title alone.
         summary = (build.__doc__ or (title or name if sys.flags.optimize > 1 else "")).strip().splitlines()
         if not summary:
