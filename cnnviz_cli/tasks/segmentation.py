@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.classes import TRUE, Labels, Rank, is_background, ranks_of
+from cnnviz_cli.core.classes import Labels, is_background
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import RegionAnnotation
 from cnnviz_cli.core.scores import Readout, ValueKind, maps_in, round_score, to_logits
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription
-from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
+from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, ranks_of_parts, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -221,15 +221,5 @@ class Segmentation(TaskSpec):
         """Any class may follow."""
 
 
-def _ranks(settings: TaskSettings, what: str, labels: Labels) -> tuple[Rank, ...]:
-    """The classes whose regions are explained. Raises UsageError: no such class, several, or none to be told."""
-    specs, where = objective_specs(settings, what), "--objective" if what else "--target"
-    try:
-        ranks = ranks_of(specs, labels)
-    except UsageError as error:
-        error.where = where
-        raise
-    if TRUE in ranks:
-        problem = "true classes are known for whole images, not for their regions"
-        raise UsageError(problem, where=where, fix="Name a class, or topK.")
-    return ranks
+_ranks = partial(ranks_of_parts, parts="their regions", one="a class")
+"""The classes that are explained."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from cnnviz_cli.core.classes import Labels, Rank
+from cnnviz_cli.core.classes import TRUE, Labels, Rank, ranks_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.core.value import value
@@ -254,6 +254,28 @@ def objective_specs(settings: TaskSettings, what: str) -> Sequence[str | int]:
         problem = f"'{escape_text(settings.objective, 60)}' says what is explained already"
         raise UsageError(problem, where="--target", fix="Leave --target out.")
     return (what,)
+
+
+def ranks_of_parts(settings: TaskSettings, what: str, labels: Labels, *, parts: str, one: str) -> tuple[Rank, ...]:
+    """The labels whose parts of an image are explained.
+
+    Args:
+        parts: in words what true classes are not known for: "their regions".
+        one: what a label is called: "a class".
+
+    Raises:
+        UsageError: there is no such label, or its truth is asked for, or both flags say what is explained.
+    """
+    specs, where = objective_specs(settings, what), "--objective" if what else "--target"
+    try:
+        ranks = ranks_of(specs, labels)
+    except UsageError as error:
+        error.where = where
+        raise
+    if TRUE in ranks:
+        problem = f"true classes are known for whole images, not for {parts}"
+        raise UsageError(problem, where=where, fix=f"Name {one}, or topK.")
+    return ranks
 
 
 def objective_usage() -> str:

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cnnviz_cli.core.classes import TRUE, Labels, Rank, ranks_of
+from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import Readout, round_score
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import Describer, TargetDescription
 from cnnviz_cli.tasks.detection import box_rows, images_of
-from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, objective_specs, register
+from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, ranks_of_parts, register
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,15 +106,5 @@ class Things(TaskSpec):
         """Any label may follow."""
 
 
-def _ranks(settings: TaskSettings, what: str, labels: Labels) -> tuple[Rank, ...]:
-    """The labels that are explained. Raises UsageError: no such label, or several."""
-    specs, where = objective_specs(settings, what), "--objective" if what else "--target"
-    try:
-        ranks = ranks_of(specs, labels)
-    except UsageError as error:
-        error.where = where
-        raise
-    if TRUE in ranks:
-        problem = "true classes are known for whole images, not for what is in them"
-        raise UsageError(problem, where=where, fix="Name a label, or topK.")
-    return ranks
+_ranks = partial(ranks_of_parts, parts="what is in them", one="a label")
+"""The labels that are explained."""
