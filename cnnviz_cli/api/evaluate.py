@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, Literal
 from warnings import warn
 
 from PIL import Image
@@ -22,7 +22,7 @@ from cnnviz_cli.api.explain import (
 )
 from cnnviz_cli.api.images import as_image_list
 from cnnviz_cli.api.network import network_device
-from cnnviz_cli.api.results import ExplainedImage, Explanation
+from cnnviz_cli.api.results import ExplainedImage, Explanations
 from cnnviz_cli.config.evaluate_fields import QUICK, QUICK_METHODS
 from cnnviz_cli.core.errors import CnnvizError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, mosaic_cases, six_digits
@@ -40,7 +40,7 @@ from cnnviz_cli.run.mosaics import MosaicImage, MosaicJudge
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evaluation(Sequence[ExplainedImage]):
+class Evaluation(Explanations):
     """Explanations that were judged: ``found[0, "gradcam"].measures`` for one, `table` for all, `figure` for a look.
 
     Attributes:
@@ -48,7 +48,6 @@ class Evaluation(Sequence[ExplainedImage]):
         record: means, errors, controls and agreement over all images, as a manifest has them.
     """
 
-    images: tuple[ExplainedImage, ...]
     record: EvaluationRecord
     _rows: tuple[Mapping[str, Any], ...]
     _drawing: Mapping[str, Any]
@@ -89,23 +88,6 @@ class Evaluation(Sequence[ExplainedImage]):
 
     def _repr_png_(self) -> bytes:
         return encode(self.figure).data
-
-    @overload
-    def __getitem__(self, key: int) -> ExplainedImage: ...
-    @overload
-    def __getitem__(self, key: slice) -> tuple[ExplainedImage, ...]: ...
-    @overload
-    def __getitem__(self, key: tuple[int, str]) -> Explanation: ...
-    def __getitem__(
-        self, key: int | slice | tuple[int, str]
-    ) -> ExplainedImage | tuple[ExplainedImage, ...] | Explanation:
-        if isinstance(key, tuple):
-            image, method = key
-            return self.images[image][method]
-        return self.images[key]
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __repr__(self) -> str:
         first = self.record.methods[0].title if self.record.methods else "nothing"
