@@ -59,7 +59,8 @@ class AlteredRuns:
         others = targets.clone()
         contrast = self.explainer.session.targets.contrast_rank
         for image, scores in enumerate(order):
-            ranked = [int(one) for one in scores.sort(descending=True, stable=True).indices if scores[one] > -torch.inf]
+            ordered = scores.sort(descending=True, stable=True)
+            ranked = ordered.indices[ordered.values > -torch.inf].tolist()
             asked = set(targets[image].tolist())
             other = next((one for one in reversed(ranked[: how.among]) if one not in asked), None)
             if other is not None:
