@@ -105,6 +105,9 @@ class Again:
     """A way to run the methods once more: on the same images, altered. A measure's own is a value that derives from
     it, and so equal ones of several measures run once; `run` says how each is carried out."""
 
+    words: ClassVar[str] = ""
+    """What stands before the reason why a map that it gave cannot be judged."""
+
     def label(self) -> str:
         """In words, for ``--dry-run``."""
         raise NotImplementedError
@@ -113,6 +116,8 @@ class Again:
 @value
 class OtherTarget(Again):
     """With another class in the target's place: the least likely of the `among` likeliest."""
+
+    words: ClassVar[str] = "of the other class"
 
     among: int = 100
 
@@ -123,6 +128,8 @@ class OtherTarget(Again):
 @value
 class Scrambled(Again):
     """With the weights of the network's layers shuffled, from the top down to stage number `stage` of `stages`."""
+
+    words: ClassVar[str] = "with shuffled weights"
 
     stage: int
     stages: int
@@ -139,6 +146,8 @@ class Noisy(Again):
     Attributes:
         normalized: the noise is up to `share` itself, added to the normalised input.
     """
+
+    words: ClassVar[str] = "with noise"
 
     draw: int
     share: float
@@ -266,16 +275,15 @@ class Scope:
 class JudgeMap(Protocol):
     """How a trial judges the map of one image."""
 
-    def __call__(
-        self, evidence: Evidence, image: int, reading: Reading, again: Mapping[Again, Reading | str]
-    ) -> Verdict:
+    def __call__(self, evidence: Evidence, image: int, reading: Reading, again: Mapping[Again, Reading]) -> Verdict:
         """The verdict.
 
         Args:
             evidence: the batch's answers to the trial's needs.
             image: its number in the batch.
             reading: of the map; one that has no `undone`.
-            again: of the map that the same method gave, altered, by each of the trial's; or why there is none.
+            again: of the map that the same method gave, altered, by each of the trial's; with the reason in
+                `undone` where there is none, or none that can be judged.
         """
 
 

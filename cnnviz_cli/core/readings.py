@@ -7,6 +7,7 @@ magnitude of signed evidence, or the sum over colours of a gradient, changes a m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.draws import generator
@@ -49,6 +50,14 @@ class Reading:
     scale: float = 1.0
     of_magnitudes: bool = False
     undone: str = ""
+
+    @classmethod
+    def missing(cls, size: tuple[int, int], why: str) -> Reading:
+        """What stands in the place of a map that cannot be judged."""
+        import numpy as np
+
+        empty = np.zeros(size, dtype=np.float32)
+        return cls(empty, empty, empty, undone=why)
 
 
 def why_not_judged(panel: Panel) -> str:
@@ -105,11 +114,10 @@ def read_values(
 
     exact = np.asarray(values, dtype=np.float64)
     scale = float(np.abs(exact).max()) if np.isfinite(exact).all() else float("nan")
-    empty = np.zeros(size, dtype=np.float32)
     if not np.isfinite(scale):
-        return Reading(empty, empty, empty, undone=NOT_FINITE)
+        return Reading.missing(size, NOT_FINITE)
     if blank or float(exact.max()) - float(exact.min()) <= rounding * scale:
-        return Reading(empty, empty, empty, scale, magnitudes, undone=CONSTANT)
+        return replace(Reading.missing(size, CONSTANT), scale=scale, of_magnitudes=magnitudes)
     # In double precision, and rounded after it was divided: equal values stay equal where they are interpolated.
     large = enlarged(exact / scale, size)
     positive = large if origin else large - large.mean()

@@ -63,7 +63,7 @@ def cells(options: Options, scope: Scope) -> Trial:
         evidence: Evidence,
         image: int,
         reading: Reading,
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         found = spearman(losses(evidence, whole, hidden, image), cell_sums(reading.signed, side))
         return Verdict.of({"": found}, why="no cell changes the score, or the map is the same over all of them")

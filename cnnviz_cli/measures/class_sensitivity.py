@@ -56,11 +56,11 @@ def class_sensitivity(options: Options, scope: Scope) -> Trial:  # noqa: ARG001
         evidence: Evidence,  # noqa: ARG001
         image: int,  # noqa: ARG001
         reading: Reading,
-        again: Mapping[Again, Reading | str],
+        again: Mapping[Again, Reading],
     ) -> Verdict:
         found = again[other]
-        if isinstance(found, str) or found.undone:
-            return Verdict(undone={"": found if isinstance(found, str) else f"of the other class {found.undone}"})
+        if found.undone:
+            return Verdict(undone={"": found.undone})
         return Verdict.of({"": 1 - spearman(reading.signed, found.signed)})
 
     return Trial(judge, again=(other,))

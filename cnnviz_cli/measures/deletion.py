@@ -39,7 +39,7 @@ def deletion(options: RiseOptions, scope: Scope) -> Trial:
         evidence: Evidence,
         image: int,
         reading: Reading,  # noqa: ARG001
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         found = curves.of(evidence, image)
         if found is None:

@@ -47,7 +47,7 @@ def drop(options: NoOptions, scope: Scope) -> Trial:  # noqa: ARG001
         evidence: Evidence,
         image: int,
         reading: Reading,  # noqa: ARG001
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         before, after = float(evidence[whole][image, 0]), float(evidence[through][image, 0])
         if not scope.probable or before <= 0:

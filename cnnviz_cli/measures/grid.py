@@ -81,7 +81,7 @@ def grid(options: Options, scope: Scope) -> Trial:
         evidence: Evidence,  # noqa: ARG001
         image: int,  # noqa: ARG001
         reading: Reading,  # noqa: ARG001
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         return Verdict(undone={"": IN_MOSAICS, "point": IN_MOSAICS})
 

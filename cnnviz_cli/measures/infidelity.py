@@ -55,7 +55,7 @@ def infidelity(options: Options, scope: Scope) -> Trial:
         evidence: Evidence,
         image: int,
         reading: Reading,
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         seed, shape = int(evidence[Seeds()][image]), (len(spread), *reading.signed.shape)
         lost = (evidence[whole][image, 0] - evidence[changed][image]).cpu().double().numpy()

@@ -130,7 +130,7 @@ def inside(options: Options, scope: Scope) -> Trial:
         evidence: Evidence,
         image: int,
         reading: Reading,
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         region = evidence[marked][image].cpu().numpy()
         if not region.any():

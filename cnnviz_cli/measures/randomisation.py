@@ -68,14 +68,13 @@ def randomisation(options: Options, scope: Scope) -> Trial:  # noqa: ARG001
         evidence: Evidence,  # noqa: ARG001
         image: int,  # noqa: ARG001
         reading: Reading,
-        again: Mapping[Again, Reading | str],
+        again: Mapping[Again, Reading],
     ) -> Verdict:
         found = [again[stage] for stage in stages]
         last = found[-1]
-        if isinstance(last, str) or last.undone:
-            why = last if isinstance(last, str) else f"with shuffled weights {last.undone}"
-            return Verdict(undone=dict.fromkeys(("all", "signed", "ssim", "complexity_rise"), why))
-        alike = [_compare(reading, one) for one in found if not isinstance(one, str) and not one.undone]
+        if last.undone:
+            return Verdict(undone=dict.fromkeys(("all", "signed", "ssim", "complexity_rise"), last.undone))
+        alike = [_compare(reading, one) for one in found if not one.undone]
         whole = len(alike) == len(stages)
         curves = dict(zip(("all", "signed", "ssim"), zip(*alike, strict=True), strict=True)) if whole else {}
         numbers = dict(zip(("all", "signed", "ssim"), alike[-1], strict=True))

@@ -46,13 +46,12 @@ def sensitivity_max(options: Options, scope: Scope) -> Trial:  # noqa: ARG001
         evidence: Evidence,  # noqa: ARG001
         image: int,  # noqa: ARG001
         reading: Reading,
-        again: Mapping[Again, Reading | str],
+        again: Mapping[Again, Reading],
     ) -> Verdict:
         found = [again[draw] for draw in draws]
-        maps = [one for one in found if not isinstance(one, str) and not one.undone]
+        maps = [one for one in found if not one.undone]
         if not maps:
-            first = found[0]
-            return Verdict(undone={"": first if isinstance(first, str) else f"with noise {first.undone}"})
+            return Verdict(undone={"": found[0].undone})
         return Verdict.of({"": largest_change(reading, maps)})
 
     return Trial(judge, again=draws)

@@ -43,7 +43,7 @@ def sparseness(options: NoOptions, scope: Scope) -> Trial:  # noqa: ARG001
         evidence: Evidence,  # noqa: ARG001
         image: int,  # noqa: ARG001
         reading: Reading,
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         return Verdict.of({"": gini(reading.signed), "share": effective_share(reading.signed)})
 

@@ -52,15 +52,13 @@ def stability(options: Options, scope: Scope) -> Trial:  # noqa: ARG001
         evidence: Evidence,  # noqa: ARG001
         image: int,  # noqa: ARG001
         reading: Reading,
-        again: Mapping[Again, Reading | str],
+        again: Mapping[Again, Reading],
     ) -> Verdict:
         found = [again[draw] for draw in draws]
-        maps = [one for one in found if not isinstance(one, str) and not one.undone]
+        maps = [one for one in found if not one.undone]
         left_out = len(found) - len(maps)
         if not maps:
-            first = found[0]
-            why = first if isinstance(first, str) else f"with noise {first.undone}"
-            return Verdict.of({"left_out": left_out}, undone={"": why, "max": why})
+            return Verdict.of({"left_out": left_out}, undone=dict.fromkeys(("", "max"), found[0].undone))
         alike = [spearman(reading.signed, one.signed) for one in maps]
         return Verdict.of({"": 1 - sum(alike) / len(alike), "max": largest_change(reading, maps), "left_out": left_out})
 

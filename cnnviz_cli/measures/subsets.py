@@ -67,7 +67,7 @@ def subsets(options: Options, scope: Scope) -> Trial:
         evidence: Evidence,
         image: int,
         reading: Reading,
-        again: Mapping[Again, Reading | str],  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
     ) -> Verdict:
         scores = evidence[hidden][image].cpu().double().numpy()
         intact = float(evidence[whole][image, 0])

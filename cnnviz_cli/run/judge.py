@@ -230,19 +230,13 @@ class Judge:
 
     def _again(
         self, how: Again, names: Sequence[MapName], batch: Batch, reporter: Reporter
-    ) -> Mapping[str, Sequence[Reading | str]]:
-        """By key of the map what it became in each image when the methods were run again, or why nothing did."""
+    ) -> Mapping[str, Sequence[Reading]]:
+        """By key of the map what it became in each image when the methods were run again."""
         methods = [name for name in names if name.task is not None]
-        if self.run_again is None:
-            return {name.key: [NOT_AGAIN] * len(batch.inputs) for name in methods}
-        panels = self.run_again(how, batch, reporter)
-        return {
-            name.key: [
-                each if isinstance(each, str) else read_map(each[name.task or 0][name.panel], batch.size)
-                for each in panels
-            ]
-            for name in methods
-        }
+        found: Sequence[Sequence[Sequence[Panel]] | str] = [NOT_AGAIN] * len(batch.inputs)
+        if self.run_again is not None:
+            found = self.run_again(how, batch, reporter)
+        return {name.key: [_read_again(how, each, name, batch.size) for each in found] for name in methods}
 
     def _judgement(
         self,
@@ -251,7 +245,7 @@ class Judge:
         evidence: Evidence,
         image: int,
         reading: Reading,
-        again: Mapping[Again, Mapping[str, Sequence[Reading | str]]],
+        again: Mapping[Again, Mapping[str, Sequence[Reading]]],
     ) -> Judgement:
         verdicts: dict[Measure, Verdict] = {}
         for request, trial in zip(self.requests, self.trials_of(name, batch.size), strict=True):
@@ -285,6 +279,14 @@ class Judge:
     def _not_judged(self, panel: Panel) -> Judgement:
         why = why_not_judged(panel)
         return Judgement(undone={request.measure.name: why for request in self.requests})
+
+
+def _read_again(how: Again, found: Sequence[Sequence[Panel]] | str, name: MapName, size: tuple[int, int]) -> Reading:
+    """A map of the methods' altered run of an image, or why there is none that can be judged."""
+    if isinstance(found, str):
+        return Reading.missing(size, found)
+    reading = read_map(found[name.task or 0][name.panel], size)
+    return replace(reading, undone=f"{how.words} {reading.undone}") if reading.undone else reading
 
 
 def judgement_of(verdicts: Mapping[Measure, Verdict], *, of_magnitudes: bool = False) -> Judgement:
