@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from cnnviz_cli.measures.api import (
-    Again,
-    Column,
-    Evidence,
-    Reading,
-    RiseFills,
-    RiseOptions,
-    Scope,
-    Trial,
-    Verdict,
-    measure,
-)
-from cnnviz_cli.measures.common.curves import NO_DIFFERENCE, RemovalCurves, area
+from cnnviz_cli.measures.api import Column, RiseFills, RiseOptions, Scope, Trial, measure
+from cnnviz_cli.measures.common.curves import RemovalCurves, judge_one_curve
 
 
 @measure(
@@ -33,18 +20,4 @@ def deletion(options: RiseOptions, scope: Scope) -> Trial:
     The area under the score over the share that is replaced. For comparison with papers: random pixels do well, since
     scattered zeros confuse a network whatever they hide.
     """
-    curves = RemovalCurves.for_map(scope, RiseFills(), options.rise_steps)
-
-    def judge(
-        evidence: Evidence,
-        image: int,
-        reading: Reading,  # noqa: ARG001
-        again: Mapping[Again, Reading],  # noqa: ARG001
-    ) -> Verdict:
-        found = curves.of(evidence, image)
-        if found is None:
-            return Verdict(undone={"": NO_DIFFERENCE})
-        scores = found[0]
-        return Verdict.of({"": area(scores)}, {"score": scores})
-
-    return Trial(judge, curves.needs)
+    return judge_one_curve(RemovalCurves.for_map(scope, RiseFills(), options.rise_steps), lambda most, _least: most)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cnnviz_cli.core.measures import Order, Scope
+from cnnviz_cli.core.measures import Again, Order, Scope, Trial, Verdict
 from cnnviz_cli.core.needs import Evidence, Need, Scores
+from cnnviz_cli.core.readings import Reading
 from cnnviz_cli.core.removal import Emptied, Fill, Removed, Whole
 from cnnviz_cli.core.scores import resolution
 from cnnviz_cli.core.value import value
@@ -61,6 +62,28 @@ class RemovalCurves:
                 scores = [(score - end) / (intact - end) for score in scores]
             curves.append(scores)
         return curves[0], curves[1]
+
+
+def judge_one_curve(curves: RemovalCurves, choose: Callable[[list[float], list[float]], list[float]]) -> Trial:
+    """The trial of a measure whose number is the area under one curve, drawn as ``score``.
+
+    Args:
+        choose: gives it of both, see `RemovalCurves.of`.
+    """
+
+    def judge(
+        evidence: Evidence,
+        image: int,
+        reading: Reading,  # noqa: ARG001
+        again: Mapping[Again, Reading],  # noqa: ARG001
+    ) -> Verdict:
+        found = curves.of(evidence, image)
+        if found is None:
+            return Verdict(undone={"": NO_DIFFERENCE})
+        scores = choose(*found)
+        return Verdict.of({"": area(scores)}, {"score": scores})
+
+    return Trial(judge, curves.needs)
 
 
 def _numbers(scores: Tensor) -> list[float]:
