@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnviz_cli.cli.flags import Config, Flags, with_settings
+from cnnviz_cli.cli.flags import Config, Flags, Quiet, with_settings
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, PlaceFields
@@ -44,7 +44,7 @@ def _run(
         ),
     ] = None,
     config: Config = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be painted, computed and written; write nothing.")

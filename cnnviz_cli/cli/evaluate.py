@@ -11,7 +11,7 @@ import typer
 
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.explain import run_command
-from cnnviz_cli.cli.flags import Config, Flags, with_settings
+from cnnviz_cli.cli.flags import Config, Flags, Force, Quiet, ShardOption, with_settings
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.evaluate_fields import MAPS, QUICK, QUICK_METHODS
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, QuestionFields
@@ -131,7 +131,7 @@ def _run(
         ),
     ] = None,
     config: Config = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     dry_run: Annotated[
         bool,
@@ -139,19 +139,8 @@ def _run(
             "--dry-run", help="Print what would be read, computed and judged, and for how many passes; write nothing."
         ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Do all images again, even those that are done.", rich_help_panel="Output")
-    ] = False,
-    shard: Annotated[
-        str,
-        typer.Option(
-            "--shard",
-            metavar="I/N|auto|none",
-            help="Do every N-th batch of the list, from number I (counted from 0) on; auto reads the variables of "
-            "torchrun, Slurm and Kubernetes. (default auto)",
-            rich_help_panel="Input",
-        ),
-    ] = "auto",
+    force: Force = False,
+    shard: ShardOption = "auto",
     _debug: Debug = False,
     method: Annotated[
         list[str] | None,

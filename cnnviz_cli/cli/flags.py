@@ -35,6 +35,22 @@ Config = Annotated[
 ]
 
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Do all images again, even those that are done.", rich_help_panel="Output")
+]
+ShardOption = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        metavar="I/N|auto|none",
+        help="Do every N-th batch of the list, from number I (counted from 0) on; auto reads the variables of "
+        "torchrun, Slurm and Kubernetes. (default auto)",
+        rich_help_panel="Input",
+    ),
+]
+
+
 def with_settings(
     command: str, body: Callable[..., int | None], *, only: Collection[str] | None = None, without: Collection[str] = ()
 ) -> Callable[..., int | None]:
