@@ -27,7 +27,7 @@ MOST_KEPT = 1000
 
 NO_MOSAICS = (
     "mosaics need all images and the network in one process, so that there are none of shards, of a cluster or of a "
-    "run that was interrupted; the same command again without --shard and --ray adds them, and does nothing else"
+    "run that was interrupted; the same command again without --shard and --engine ray adds them, and does nothing else"
 )
 """Why nothing is known of mosaics where no process has made any."""
 

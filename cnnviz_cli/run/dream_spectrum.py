@@ -73,7 +73,7 @@ def read_spectrum(
         total = amplitudes if total is None else total + amplitudes
         digests.append(digest)
     if unread:
-        warn(f"{WHERE}: {_named(unread)} cannot be read, and the spectrum is without")
+        warn(f"{WHERE}: {_named(unread)} cannot be read: left out of the spectrum")
     if total is None:
         raise UsageError(f"none of the images in '{escape_text(str(path), 200)}' can be read", where=WHERE)
     return MeanSpectrum((total / len(digests)).float(), hashlib.sha256("\n".join(digests).encode()).hexdigest())
