@@ -21,9 +21,9 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.annotations import RunAnnotations
+from cnnviz_cli.run.dream_judged_again import remember_earlier
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
 from cnnviz_cli.run.ground_truth import GroundTruth
-from cnnviz_cli.run.judged_again import remember_earlier
 from cnnviz_cli.run.lifecycle import RunSetup, StageTimer, write_merged_sheets
 from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool

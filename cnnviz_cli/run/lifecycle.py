@@ -39,8 +39,8 @@ from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink, locate
 from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run, refuse_results_in_the_way
+from cnnviz_cli.run.dream_judged_again import holds_with
 from cnnviz_cli.run.identity import request_digest, run_seal
-from cnnviz_cli.run.judged_again import holds_with
 
 if TYPE_CHECKING:
     from cnnviz_cli.run.annotations import RunAnnotations
