@@ -8,7 +8,7 @@ WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types unit test-slow bench parity models-page fuzz-corpus generated pictures notebook docs clean
+.PHONY: help demo install test check lint types unit test-slow bench parity models-page fuzz-corpus generated pictures notebook report-vendor docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -57,6 +57,9 @@ pictures: $(VENV)/.dev  ## Draw the figures of the docs, in minutes
 
 notebook: $(VENV)/.dev  ## Run the cells of docs/notebook.ipynb and keep what they show
 	OMP_NUM_THREADS=1 $(BIN)/python tools/notebook.py
+
+report-vendor:  ## Bundle the libraries of the report page; needs npm, which users do not
+	$(PYTHON) tools/report_vendor.py
 
 docs: $(VENV)/.docs  ## Build the site of the documents into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "files": {"core"},
     "tasks": {"core"},
     "config": {"core", "methods", "measures", "tasks"},
+    "report": {"core", "files"},
     "run": ROOMS - {"api", "cli", "cluster"},
     "api": ROOMS - {"cli", "cluster"},
     "cluster": ROOMS - {"cli"},
