@@ -21,6 +21,7 @@ from cnnviz_cli.core.evaluation_records import (
     MosaicsFound,
     RowRecord,
 )
+from cnnviz_cli.core.mosaic_sets import IMAGES
 
 MOST_KEPT = 1000
 """Numbers of a cell that are kept for its median; of more there is none."""
@@ -41,35 +42,52 @@ def six_digits(number: float) -> float:
 
 
 class Moments:
-    """Count, mean and spread of numbers that come one by one (Welford's way, which loses no digits)."""
+    """Count, mean and spread of numbers that come cluster by cluster, in one pass (Welford's way, which loses no
+    digits).
 
-    __slots__ = ("_squares", "count", "mean")
+    Numbers of one cluster are not independent: of several targets of one image, of the images of one mosaic. So the
+    error of the mean is the cluster-robust one: of g clusters it is the root of g / (g - 1) times the sum over them of
+    (sum of the cluster's numbers - mean * their count)^2, over the count of all numbers. With one number in each it is
+    the usual standard error (Cameron and Miller, A Practitioner's Guide to Cluster-Robust Inference, 2015).
+    """
+
+    __slots__ = ("_cross", "_sizes", "_squares", "clusters", "count", "mean")
 
     def __init__(self) -> None:
-        self.count, self.mean, self._squares = 0, 0.0, 0.0
+        self.clusters, self.count, self.mean = 0, 0, 0.0
+        # Over the clusters, with r the sum of its numbers less their mean, and n their count: r^2, r n and n^2.
+        self._squares = self._cross = self._sizes = 0.0
 
-    def add(self, number: float) -> None:
-        self.count += 1
-        step = number - self.mean
-        self.mean += step / self.count
-        self._squares += step * (number - self.mean)
-
-    @property
-    def deviation(self) -> float | None:
-        """The standard deviation (n - 1); None of one number."""
-        return sqrt(max(self._squares, 0.0) / (self.count - 1)) if self.count > 1 else None
+    def add(self, *cluster: float) -> None:
+        """Take in the numbers of one cluster; none is no cluster."""
+        if not cluster:
+            return
+        size, before = len(cluster), self.mean
+        self.clusters += 1
+        self.count += size
+        self.mean += sum(number - before for number in cluster) / self.count
+        step = self.mean - before
+        self._squares += step * (step * self._sizes - 2 * self._cross)
+        self._cross -= step * self._sizes
+        rest = sum(number - self.mean for number in cluster)
+        self._squares += rest**2
+        self._cross += rest * size
+        self._sizes += size**2
 
     @property
     def error(self) -> float | None:
-        """One standard error of the mean."""
-        return None if self.deviation is None else self.deviation / sqrt(self.count)
+        """One standard error of the mean; None of one cluster."""
+        if self.clusters < 2:
+            return None
+        return sqrt(max(self._squares, 0.0) * self.clusters / (self.clusters - 1)) / self.count
 
     @property
-    def numbers_to_tell(self) -> int | None:
-        """How many numbers would tell their mean from 0 at two standard errors: (2 s / d)^2, at least 2."""
-        if self.deviation is None or self.mean == 0:
+    def clusters_to_tell(self) -> int | None:
+        """How many clusters would tell their mean from 0 at two standard errors, at least 2: (2 s / d)^2, where s is
+        the error of the mean times the root of the count of clusters."""
+        if self.error is None or self.mean == 0:
             return None
-        needed = (2 * self.deviation / self.mean) ** 2
+        needed = self.clusters * (2 * self.error / self.mean) ** 2
         return max(2, ceil(needed * (1 - 1e-9))) if needed < 1e9 else None
 
 
@@ -80,10 +98,9 @@ class _Cell(Moments):
         super().__init__()
         self.kept = array("d")
 
-    def add(self, number: float) -> None:
-        super().add(number)
-        if len(self.kept) <= MOST_KEPT:
-            self.kept.append(number)
+    def add(self, *cluster: float) -> None:
+        super().add(*cluster)
+        self.kept.extend(cluster[: MOST_KEPT + 1 - len(self.kept)])
 
 
 class _Ranks:
@@ -143,22 +160,37 @@ class _Row:
         # By column and control, what the row has more than that in the same image.
         self.over: dict[str, dict[str, Moments]] = {}
 
-    def compare(self, numbers: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> None:
-        for name, number in numbers.items():
-            for control, known in controls.items():
-                if name in known:
-                    self.over.setdefault(name, {}).setdefault(control, Moments()).add(number - known[name])
+    def add(self, cluster: Sequence[Mapping[str, Any]]) -> None:
+        """Take in what was judged of an image's targets, or of a mosaic's images."""
+        for name, numbers in _by_name(cluster, "measures").items():
+            self.cells.setdefault(name, _Cell()).add(*numbers)
+        for name, curves in _by_name(cluster, "curves").items():
+            known = self.curves.setdefault(name, [Moments() for _ in curves[0]])
+            fitting = [points for points in curves if len(points) == len(known)]
+            for at, moments in enumerate(known):
+                moments.add(*(points[at] for points in fitting))
+        for judged in cluster:
+            for name, why in (judged.get("undone") or {}).items():
+                self.undone.setdefault(name, why)
 
-    def add(self, judged: Mapping[str, Any]) -> None:
-        for name, number in (judged.get("measures") or {}).items():
-            self.cells.setdefault(name, _Cell()).add(number)
-        for name, points in (judged.get("curves") or {}).items():
-            known = self.curves.setdefault(name, [Moments() for _ in points])
-            if len(known) == len(points):
-                for moments, point in zip(known, points, strict=True):
-                    moments.add(point)
-        for name, why in (judged.get("undone") or {}).items():
-            self.undone.setdefault(name, why)
+    def add_differences(self, cluster: Sequence[tuple[Mapping[str, float], Mapping[str, Mapping[str, float]]]]) -> None:
+        """Take in by how much the row's numbers exceed those of each control, of pairs of both."""
+        found: dict[tuple[str, str], list[float]] = {}
+        for numbers, controls in cluster:
+            for name, number in numbers.items():
+                for control, known in controls.items():
+                    if name in known:
+                        found.setdefault((name, control), []).append(number - known[name])
+        for (name, control), steps in found.items():
+            self.over.setdefault(name, {}).setdefault(control, Moments()).add(*steps)
+
+
+def _by_name(cluster: Sequence[Mapping[str, Any]], field: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for judged in cluster:
+        for name, value in (judged.get(field) or {}).items():
+            found.setdefault(name, []).append(value)
+    return found
 
 
 class EvaluationTally:
@@ -181,8 +213,7 @@ class EvaluationTally:
             return
         self._images += 1
         self._cases += len(cases)
-        for case in cases:
-            self._add_case(case)
+        self._add_cluster(cases)
         self._add_agreement(record)
 
     def add_mosaics(self, found: MosaicsFound | None) -> None:
@@ -191,32 +222,43 @@ class EvaluationTally:
         if plan is None:
             return
         self._mosaics = list(found.mosaics) if found else []
-        for case in mosaic_cases(self._mosaics):
-            self._add_case(case)
+        for mosaic in self._mosaics:
+            self._add_cluster(list(mosaic_cases([mosaic])))
         why = (found.undone if found else NO_MOSAICS) if not self._mosaics else ""
         for row in (*self._rows.values(), *self._controls.values()) if why else ():
             row.undone.setdefault(plan.measure, why)
 
-    def _add_case(self, case: Mapping[Key, Mapping[str, Any]]) -> None:
-        for key, judged in case.items():
+    def _add_cluster(self, cases: Sequence[Mapping[Key, Mapping[str, Any]]]) -> None:
+        """Take in the targets of one image, or the images of one mosaic: cases that are not independent."""
+        judged: dict[Key, list[Mapping[str, Any]]] = {}
+        over: dict[Key, list[tuple[Mapping[str, float], Mapping[str, Mapping[str, float]]]]] = {}
+        apart: dict[tuple[Key, Key], list[float]] = {}
+        for case in cases:
+            numbers = {key: one.get("measures") or {} for key, one in case.items()}
+            controls = {key[1]: known for key, known in numbers.items() if not key[0]}
+            methods = {key: known for key, known in numbers.items() if key[0]}
+            for key, one in case.items():
+                judged.setdefault(key, []).append(one)
+            for key, known in methods.items():
+                over.setdefault(key, []).append((known, controls))
+            for name, ranks in self._ranks.items():
+                ranks.add({key: known[name] for key, known in methods.items() if name in known})
+            for pair, step in self._steps(methods):
+                apart.setdefault(pair, []).append(step)
+        for key, cluster in judged.items():
             rows = self._rows if key[0] else self._controls
-            rows.setdefault(key, _Row()).add(judged)
-        numbers = {key: judged.get("measures") or {} for key, judged in case.items()}
-        controls = {key[1]: known for key, known in numbers.items() if not key[0]}
-        methods = {key: known for key, known in numbers.items() if key[0]}
-        for key, known in methods.items():
-            self._rows[key].compare(known, controls)
-        self._compare(methods)
+            rows.setdefault(key, _Row()).add(cluster)
+        for key, pairs in over.items():
+            self._rows[key].add_differences(pairs)
+        for two, steps in apart.items():
+            self._apart.setdefault(two, Moments()).add(*steps)
 
-    def _compare(self, numbers: Mapping[Key, Mapping[str, float]]) -> None:
-        for name, ranks in self._ranks.items():
-            ranks.add({key: known[name] for key, known in numbers.items() if name in known})
+    def _steps(self, numbers: Mapping[Key, Mapping[str, float]]) -> Iterator[tuple[tuple[Key, Key], float]]:
+        """Of each two rows the difference in the leading column, in one order, whichever comes first in an image."""
         leading = [(key, known[self._head.order_by]) for key, known in numbers.items() if self._head.order_by in known]
         for at, (key, number) in enumerate(leading):
             for other, second in leading[at + 1 :]:
-                # Of each two in one order, whichever comes first in an image.
-                one, two, step = (key, other, number - second) if key < other else (other, key, second - number)
-                self._apart.setdefault((one, two), Moments()).add(step)
+                yield ((key, other), number - second) if key < other else ((other, key), second - number)
 
     def _add_agreement(self, record: Mapping[str, Any]) -> None:
         agreement = record.get("agreement")
@@ -322,7 +364,12 @@ class EvaluationTally:
         if len(keys) < 2:
             return None
         found = self._apart.get((min(keys[:2]), max(keys[:2])))
-        return found.numbers_to_tell if found else None
+        needed = found.clusters_to_tell if found else None
+        plan, leading = self._head.mosaics, self._head.order_by
+        in_mosaics = plan is not None and any(
+            one.name == leading and one.measure == plan.measure for one in self._head.columns
+        )
+        return needed if needed is None or not in_mosaics else IMAGES * needed
 
     def _agreement(self, keys: Sequence[Key]) -> AgreementOfMethods | None:
         known = [key for key in keys if (key, key) in self._alike]
@@ -347,6 +394,7 @@ def _cell_record(cell: _Cell, column: ColumnRecord, over: Mapping[str, Moments])
         error=None if cell.error is None else six_digits(cell.error),
         median=six_digits(median(cell.kept)) if cell.count <= MOST_KEPT else None,
         count=cell.count,
+        clusters=None if cell.clusters == cell.count else cell.clusters,
         nearest_control=nearest,
         beats_controls=None if nearest is None else margin(nearest.mean, nearest.error, column.better) > 0,
     )

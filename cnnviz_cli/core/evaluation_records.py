@@ -139,16 +139,19 @@ class ControlDifference(Record):
 
     control: str
     mean: float = Field(description="Of the method's number less the control's.")
-    error: float | None = optional("One standard error of it, over the differences; absent with one number.")
+    error: float | None = optional("One standard error of it; absent with one image, or one mosaic.")
 
 
 class CellRecord(Record):
     """A row's number in a column."""
 
     mean: float
-    error: float | None = optional("One standard error of the mean; absent with one number.")
+    error: float | None = optional("One standard error of the mean; absent with one image, or one mosaic.")
     median: float | None = optional("Absent where there are more numbers than are kept.")
     count: int = Field(ge=1, description="Of numbers: one for each image and target that could be judged.")
+    clusters: int | None = optional(
+        "Of the images, or mosaics, that they come from, where that is fewer: errors are clustered by them.", ge=1
+    )
     nearest_control: ControlDifference | None = optional("The control that is hardest to tell it from.")
     beats_controls: bool | None = optional(
         "Whether it is better than every control by one standard error of their differences."

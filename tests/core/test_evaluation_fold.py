@@ -12,8 +12,17 @@ import pytest
 
 from cnnviz_cli.core import evaluation_fold
 from cnnviz_cli.core.evaluation_board import UNFAITHFUL, leaderboard_of
-from cnnviz_cli.core.evaluation_fold import EvaluationTally, six_digits
-from cnnviz_cli.core.evaluation_records import ColumnRecord, EvaluationHead, MeasureRecord, MethodRecord
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, Moments, six_digits
+from cnnviz_cli.core.evaluation_records import (
+    ColumnRecord,
+    EvaluationHead,
+    MeasureRecord,
+    MethodRecord,
+    MosaicMap,
+    MosaicPlan,
+    MosaicRecord,
+    MosaicsFound,
+)
 from cnnviz_cli.core.rank_statistics import agreement_of_ranks, images_to_tell
 
 METHODS = ("first", "second", "third")
@@ -216,6 +225,84 @@ def test_several_targets_are_cases_of_their_own() -> None:
     found = tallied([both])
     assert (found.images, found.cases) == (1, 2)
     assert {row.method: row.measures["m.gain"].mean for row in found.methods} == {"first": 0.2, "second": 0.35}
+
+
+def two_targets(name: str, gains: dict[str, tuple[float, float]], noise: tuple[float, float]) -> dict[str, Any]:
+    """An image with two targets."""
+    one, two = (record(name, {m: both[at] for m, both in gains.items()}, {"noise": noise[at]}) for at in (0, 1))
+    return {**one, "outputs": one["outputs"] + two["outputs"], "controls": one["controls"] + two["controls"]}
+
+
+def test_targets_of_one_image_are_one_image_in_the_error() -> None:
+    """By hand: 0.1 and 0.3, 0.5 and 0.7: the means of the images are 0.2 and 0.6, s = 0.2828, error 0.2.
+
+    As four numbers of four images they would have 0.1291.
+    """
+    records = [
+        two_targets("0.png", {"first": (0.1, 0.3), "second": (0.0, 0.0)}, (0.1, 0.1)),
+        two_targets("1.png", {"first": (0.5, 0.7), "second": (0.3, 0.6)}, (0.2, 0.4)),
+    ]
+    found = tallied(records)
+    cell = found.methods[0].measures["m.gain"]
+    assert (cell.mean, cell.error, cell.count, cell.clusters) == (0.4, 0.2, 4, 2)
+    # Over noise: 0, 0.2 and 0.3, 0.3: sums 0.2 and 0.6 about 4 x 0.2 / 2: residuals -0.2, 0.2: sqrt(2 x 0.08) / 4.
+    assert (cell.nearest_control.mean, cell.nearest_control.error) == (0.2, 0.1)
+    # To the second 0.1, 0.3 and 0.2, 0.1: mean 0.175, residuals 0.05 and -0.05, error sqrt(2 x 0.005) / 4 = 0.025:
+    # 2 x (2 x 0.025 / 0.175)^2 = 0.163, and never fewer than 2.
+    assert found.tell_apart == 2
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (2, 2, 2), (1, 3, 2, 7), (4,), (5, 1)])
+def test_clustered_errors_are_those_of_whole_tables(sizes: tuple[int, ...]) -> None:
+    """Slowly, from the definition; far from 0, where sums of squares would lose all digits."""
+    random = np.random.default_rng(3)
+    clusters = [random.normal(1e6 + at, 1.0, size) for at, size in enumerate(sizes)]
+    moments = Moments()
+    for one in clusters:
+        moments.add(*one.tolist())
+    moments.add()
+    whole = np.concatenate(clusters)
+    assert moments.mean == pytest.approx(whole.mean(), rel=1e-14)
+    assert (moments.count, moments.clusters) == (whole.size, len(sizes))
+    if len(sizes) == 1:
+        assert (moments.error, moments.clusters_to_tell) == (None, None)
+        return
+    rest = np.array([(one - whole.mean()).sum() for one in clusters])
+    groups = len(sizes)
+    expected = np.sqrt(groups / (groups - 1) * (rest**2).sum()) / whole.size
+    assert moments.error == pytest.approx(expected, rel=1e-8)
+    if set(sizes) == {1}:
+        assert moments.error == pytest.approx(whole.std(ddof=1) / whole.size**0.5, rel=1e-8)
+
+
+def mosaic(name: str, first: list[float], second: list[float], noise: list[float]) -> MosaicRecord:
+    of = [f"{name}{at}.png" for at in range(4)]
+    numbers = {("f", "first"): first, ("f", "second"): second, (None, "noise"): noise}
+    maps = [
+        MosaicMap(family=family, method=method, layer=None, measures={"m.gain": list(found)})
+        for (family, method), found in numbers.items()
+    ]
+    return MosaicRecord(of=of, classes=[0, 1, 2, 3], labels=list("abcd"), sha256=name, size=(8, 8), maps=maps)
+
+
+def test_images_of_one_mosaic_are_one_number_in_the_error() -> None:
+    """By hand: two mosaics of means 0.5 and 0.7: mean 0.6, error 0.1; the same eight as images of their own: 0.0845."""
+    plan = MosaicPlan(measure="m", most=9, sure=0.2, cell="small")
+    tally = EvaluationTally(head().model_copy(update={"mosaics": plan}))
+    two = [
+        mosaic("a", [0.2, 0.8, 0.4, 0.6], [0.1, 0.6, 0.2, 0.3], [0.25] * 4),
+        mosaic("b", [0.4, 1.0, 0.6, 0.8], [0.4, 0.8, 0.6, 0.6], [0.25] * 4),
+    ]
+    tally.add_mosaics(MosaicsFound(mosaics=two))
+    found = tally.evaluation
+    cell = found.methods[0].measures["m.gain"]
+    assert (cell.mean, cell.error, cell.count, cell.clusters) == (0.6, 0.1, 8, 2)
+    # Differences 0.2 and 0.1 by mosaic: mean 0.15, s 0.0707: 4 (0.0707 / 0.15)^2 = 0.89, so two mosaics of four images.
+    assert found.tell_apart == 8
+    alone = EvaluationTally(head().model_copy(update={"mosaics": plan}))
+    alone.add_mosaics(MosaicsFound(mosaics=two[:1]))
+    assert alone.evaluation.methods[0].measures["m.gain"].error is None
+    assert alone.evaluation.tell_apart is None
 
 
 def test_agreement_is_the_mean_over_images_and_symmetric() -> None:
