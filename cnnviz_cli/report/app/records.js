@@ -1,0 +1,84 @@
+// Records: chunks of 50, fetched when one of them is looked at, the last 300 chunks held.
+(function (R) {
+  'use strict';
+  const {useEffect, useState} = V;
+  const HELD = 300, size = R.index.chunk, folder = R.index.folder ?? 'report-data';
+  const held = new Map(), waiting = new Map(), missing = new Set();
+
+  // What each file of data calls.
+  R.chunk = (c, records) => {
+    missing.delete(c);
+    held.set(c, records);
+    if (held.size > HELD) held.delete(held.keys().next().value);
+    const calls = waiting.get(c) ?? [];
+    waiting.delete(c);
+    for (const [done] of calls) done(records);
+  };
+
+  function giveUp(c) {
+    missing.add(c);
+    const calls = waiting.get(c) ?? [];
+    waiting.delete(c);
+    for (const [, fail] of calls) fail(new Error(`The data of the records from ${c * size + 1} on are not there.`));
+  }
+
+  function chunk(c) {
+    if (held.has(c)) {
+      const records = held.get(c);
+      held.delete(c);
+      held.set(c, records);
+      return Promise.resolve(records);
+    }
+    return new Promise((done, fail) => {
+      if (waiting.has(c)) {
+        waiting.get(c).push([done, fail]);
+        return;
+      }
+      waiting.set(c, [[done, fail]]);
+      const inline = document.getElementById(`chunk-${c}`);
+      if (inline) {
+        queueMicrotask(() => R.chunk(c, JSON.parse(inline.textContent)));
+        return;
+      }
+      const tag = document.createElement('script');
+      tag.src = `${R.href(folder)}/chunk-${String(c).padStart(5, '0')}.js`;
+      tag.onload = () => {
+        tag.remove();
+        if (waiting.has(c)) giveUp(c);
+      };
+      tag.onerror = () => {
+        tag.remove();
+        giveUp(c);
+      };
+      document.head.append(tag);
+    });
+  }
+
+  R.record = i => chunk(Math.floor(i / size)).then(records => records[i % size]);
+  R.held = i => held.get(Math.floor(i / size))?.[i % size];
+  R.useRecord = i => {
+    const [, again] = useState(0), at = R.held(i);
+    useEffect(() => {
+      if (at || i < 0) return undefined;
+      let live = true;
+      const tell = () => live && again(n => n + 1);
+      R.record(i).then(tell, tell);
+      return () => { live = false; };
+    }, [i, !at]);
+    return at;
+  };
+  R.useRecord.failed = i => missing.has(Math.floor(i / size));
+
+  // The map of a record for a view, of the class that is asked for, or else of any.
+  R.mapOf = (record, view = R.state.view.value, role = R.state.role.value) => {
+    const maps = record?.maps.filter(map => map.view === view) ?? [];
+    return maps.find(map => map.role === role || map.role === 'both') ?? maps[0] ?? null;
+  };
+  R.thumbUrl = record => (record?.thumb ? `data:image/webp;base64,${record.thumb}` : '');
+  R.photoUrl = (i, record) => record?.photo || R.thumbUrl(record);
+  // The scale that a map is drawn on: its own, or the one that all maps of its view share.
+  R.scaleOf = map => {
+    const shared = map && R.views[map.view]?.shared;
+    return R.state.scale.value === 'shared' && shared ? shared : null;
+  };
+})(globalThis.R);
