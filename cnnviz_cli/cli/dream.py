@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SETTINGS = {
     *NetworkFields.model_fields, *(OutputFields.model_fields.keys() - {"unit"}), *PlaceFields.model_fields,
     "target", "score", "multilabel", "objective", "min_score", "labels", "format", "width", "dpi", "save_arrays",
-    "seed", "device", "precision", "memory_format", "threads", "engine",
+    "report", "seed", "device", "precision", "memory_format", "threads", "engine",
 }  # fmt: skip
 """The common settings that mean something here; the others are about maps over images, or about several at a time."""
 

@@ -16,7 +16,8 @@ from cnnviz_cli.files.inputs.remote import is_url
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
-from cnnviz_cli.run.lifecycle import Backend, Outcome, StageTimer, execute_on
+from cnnviz_cli.run.lifecycle import Backend, Outcome, execute_on
+from cnnviz_cli.run.stage_timer import StageTimer
 
 
 def execute(

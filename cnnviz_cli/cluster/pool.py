@@ -24,9 +24,10 @@ from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.dream_judged_again import remember_earlier
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
 from cnnviz_cli.run.ground_truth import GroundTruth
-from cnnviz_cli.run.lifecycle import RunSetup, StageTimer, write_merged_sheets
+from cnnviz_cli.run.lifecycle import RunSetup, write_merged_sheets
 from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
+from cnnviz_cli.run.stage_timer import StageTimer
 
 _IMAGES = 256
 """About so many to a part: between two parts the stages of a process wait for one another once."""

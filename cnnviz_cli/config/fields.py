@@ -305,6 +305,11 @@ class DrawingFields(BaseModel):
         0, "Pixels per inch, written into PNG and JPEG files; 0 for none, 300 with a length.", "N", ge=0, le=2400
     )
     save_arrays: bool = _output(False, "Also write the raw float32 maps, as arrays.npz beside the figures.")
+    report: bool = _output(
+        False,
+        "Also write report.html, a page of all images for any browser, with what it shows: thumbnails and maps.",
+        recorded=False,
+    )
 
 
 class ComputingFields(BaseModel):

@@ -232,6 +232,15 @@ class DreamRecord(Record):
         return f"percentile {self.percentile:.3g} of {count} image{'s' * (count != 1)}{best}"
 
 
+class Picture(Record):
+    """A small picture that was written for the report."""
+
+    path: str = Field(description="Relative to the manifest, with forward slashes.")
+    sha256: str
+    width: int = Field(ge=1, description="In pixels.")
+    height: int = Field(ge=1)
+
+
 class Output(Record):
     """One figure that was written."""
 
@@ -258,6 +267,14 @@ class Output(Record):
         description="The raw values drawn in the first and in the last colour; null where no colour is a number.",
     )
     state: State
+    array: str | None = optional("The key of its map in the record's arrays; absent where it is not kept.")
+    arrays: dict[str, str] | None = optional(
+        "Of a figure of several maps, by what they hold the keys of its arrays, where they are kept."
+    )
+    grey: Picture | None = optional(
+        "Its map as a lossless grey picture of 8 bits: 0 and 255 are the ends of `scale`, values beyond are cut. Under "
+        "--report, of a map too large for a page to hold its numbers."
+    )
     statistics: dict[str, float] = Field(default_factory=dict)
     measures: dict[str, float] | None = optional("What measures say of the map, by column, to six digits.")
     undone: dict[str, str] | None = optional("Of columns and measures without a number, why.")
@@ -275,7 +292,7 @@ class Output(Record):
 
 
 class Arrays(Record):
-    """The raw float32 maps of one input, under --save-arrays."""
+    """The raw float32 maps of one input: under --save-arrays all, under --report those of few values."""
 
     path: str = Field(description="Of the .npz file, relative to the manifest, with forward slashes.")
     sha256: str
@@ -310,10 +327,19 @@ class ImageRecord(Record):
         "The values of the file that became 0 and 1; absent where 8 bits were taken as they are."
     )
     outputs: list[Output]
+    thumbnail: Picture | None = optional(
+        "The upright image, or the picture that was painted of a unit, at most 128 pixels a side; under --report."
+    )
     arrays: Arrays | None = None
     controls: list[ControlRecord] | None = optional("Maps that have never seen the network, judged beside.")
     agreement: AgreementRecord | None = optional("How alike the maps of the image's first target are.")
     annotation_sha256: str | None = optional("Of the file in which people have marked what the image shows.")
+
+    @property
+    def paths(self) -> list[str]:
+        """All files that were written of it, relative to the manifest, in the order in which a journal lists them."""
+        beside = [self.arrays, self.thumbnail, *(output.grey for output in self.outputs)]
+        return [one.path for one in (*self.outputs, *filter(None, beside))]
 
 
 class Table(Record):

@@ -234,6 +234,7 @@ def _read_ahead(session: Session, sources: Sequence[Source]) -> Iterator[tuple[S
         style=style_of(settings),
         format=settings.format,
         save_arrays=False,
+        report=False,
         preprocessing=preprocessing,
         reading=read_options(settings, preprocessing),
     )

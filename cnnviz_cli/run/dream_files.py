@@ -17,10 +17,11 @@ from cnnviz_cli.config.dream_fields import dream_fields
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.panels import ADVICE, State
-from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Prediction, Subject
+from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Picture, Prediction, Subject
 from cnnviz_cli.core.text import escape_text, list_all
-from cnnviz_cli.files.output.file_names import FolderNames, file_name
+from cnnviz_cli.files.output.file_names import THUMBNAIL, FolderNames, file_name
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.small_pictures import write_thumbnail
 from cnnviz_cli.render.dreamed import DreamTile, compose_change, picture_block
 from cnnviz_cli.render.raster import encode_animation
 from cnnviz_cli.run.after_run import COMPARE
@@ -95,7 +96,9 @@ class DreamPresenter(SheetWriter):
             dream=told.model_copy(update={"judged": judged}),
         )
         raw = painted.panel.arrays() if self._settings.save_arrays else {}  # four times the picture's bytes
-        arrays = {file_name(*stem, name): plain_array(values) for name, values in raw.items()}
+        named = {part: file_name(*stem, part) for part in raw}
+        arrays = {named[part]: plain_array(values) for part, values in raw.items()}
+        output = output.model_copy(update={"arrays": named or None})
         return WrittenPicture(output, image, written, arrays, after.predictions)
 
     def _advice_once(self, state: State, painted: Painted) -> str:
@@ -187,6 +190,10 @@ class DreamPresenter(SheetWriter):
             return None
         path = f"{folder}/{ARRAYS}"
         return Arrays(path=path, sha256=self._sink.write(path, encode_arrays(arrays)))
+
+    def write_thumbnail(self, folder: str, image: Image.Image) -> Picture | None:
+        """For the report a picture of a record, made small."""
+        return write_thumbnail(self._sink, f"{folder}/{THUMBNAIL}", image) if self._settings.report else None
 
     def write_animations(
         self, folder: str, task: PaintTask, frames: Sequence[Image.Image], number: int

@@ -41,10 +41,10 @@ from cnnviz_cli.run.dream_pictures import (
 from cnnviz_cli.run.dream_sheets import tile_of
 from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Start
 from cnnviz_cli.run.image_data import failed_record, read_options
-from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.manifest_header import build_header, has_same_mask
 from cnnviz_cli.run.parts import MessageBuffer, Part, PartWorker
 from cnnviz_cli.run.session import Session
+from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.unit_sheets import UnitPresenter
 
 
@@ -187,6 +187,7 @@ class DreamPainter:
             error=None,
             predictions=list(made[0].predictions),
             outputs=self._with_unit_sheet(folder, own, made),
+            thumbnail=self._presenter.write_thumbnail(folder, made[0].image),
             arrays=self._presenter.save_arrays(folder, arrays),
         )
 
@@ -251,6 +252,7 @@ class DreamPainter:
             seen=window,
             mask_sha256=self._masks.digest_of(source) if self._masks is not None else None,
             outputs=[sheet, *outputs],
+            thumbnail=self._presenter.write_thumbnail(folder, decoded.image),
             arrays=self._presenter.save_arrays(folder, arrays),
         )
 
@@ -266,7 +268,9 @@ class DreamPainter:
             judged += [found] if found else []
         if isinstance(source, Subject):
             own = source.model_copy(update={"number": None})
-            return record.model_copy(update={"outputs": self._with_unit_sheet(folder, own, judged)})
+            small = self._presenter.write_thumbnail(folder, judged[0].image) or record.thumbnail
+            outputs = self._with_unit_sheet(folder, own, judged)
+            return record.model_copy(update={"outputs": outputs, "thumbnail": small})
         try:
             decoded = self._read(source)
             start, _ = load_start(self.dreamer.session, source, decoded, None, self._longest(decoded))
@@ -276,7 +280,8 @@ class DreamPainter:
         before = to_bytes(start.photograph[0].numpy())
         firsts = [one for one in judged if one.output.dream and one.output.dream.frame in (None, 1)]
         outputs[0] = self._presenter.write_change(folder, source.name, before, firsts)
-        return record.model_copy(update={"outputs": outputs})
+        small = self._presenter.write_thumbnail(folder, decoded.image) or record.thumbnail
+        return record.model_copy(update={"outputs": outputs, "thumbnail": small})
 
     def _read(self, source: Source) -> DecodedImage:
         session = self.dreamer.session

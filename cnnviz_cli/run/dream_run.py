@@ -21,8 +21,9 @@ from cnnviz_cli.run.dream_files import DreamPresenter, numbered
 from cnnviz_cli.run.dream_judged_again import remember_earlier
 from cnnviz_cli.run.dream_painter import DreamPainter, load_dreamer
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
-from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, StageTimer, execute_on
+from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, execute_on
 from cnnviz_cli.run.manifest_header import device_name
+from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.unit_sheets import unit_sheet
 
 

@@ -85,6 +85,7 @@ class RenderSpec:
         root: the output folder.
         shard: the shard's label, empty if there is none.
         several_targets: whether file names have to say the target.
+        report: whether what a report shows is written beside the figures.
         reading: what is refused for its size, and how much of an image is decoded.
         masks: of the regions to be explained, if they are given.
         settings_sha256: the digest of the settings that change figures, for the files.
@@ -99,6 +100,7 @@ class RenderSpec:
     style: Style
     format: str
     save_arrays: bool
+    report: bool
     preprocessing: Preprocessing
     reading: ReadOptions
     masks: MaskSource | None = None

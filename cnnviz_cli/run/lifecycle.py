@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -41,36 +40,11 @@ from cnnviz_cli.files.output.sink import Sink, locate
 from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run, refuse_results_in_the_way
 from cnnviz_cli.run.dream_judged_again import holds_with
 from cnnviz_cli.run.identity import request_digest, run_seal
+from cnnviz_cli.run.stage_timer import StageTimer
 
 if TYPE_CHECKING:
     from cnnviz_cli.run.annotations import RunAnnotations
     from cnnviz_cli.run.ground_truth import GroundTruth
-
-
-class StageTimer:
-    """Time by stage.
-
-    Attributes:
-        seconds: on the wall; stages that other processes carry out overlap.
-        core_seconds: processor time of all threads together.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.core_seconds: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        start, busy = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            self.add(stage, time.perf_counter() - start, time.process_time() - busy)
-
-    def add(self, stage: str, seconds: float, core_seconds: float) -> None:
-        """Add time spent on `stage`, maybe by another process."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        self.core_seconds[stage] = self.core_seconds.get(stage, 0.0) + core_seconds
 
 
 MAX_RECORDS = 20

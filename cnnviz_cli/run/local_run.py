@@ -15,10 +15,11 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judging import prepare_judged
-from cnnviz_cli.run.lifecycle import Backend, Outcome, StageTimer, execute_on
+from cnnviz_cli.run.lifecycle import Backend, Outcome, execute_on
 from cnnviz_cli.run.pipeline import LocalBackend
 from cnnviz_cli.run.replica_plan import check_threads, plan_replicas, running_threads
 from cnnviz_cli.run.replicas import ReplicaPool
+from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.workers import WorkerPool, worker_count
 
 

@@ -15,9 +15,9 @@ from cnnviz_cli.files.output.sink import DiskQueue, Sink
 from cnnviz_cli.run.dream_judged_again import EarlierPictures
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot
-from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.pipeline import MapScales, Pipeline
 from cnnviz_cli.run.scales import WidestRanges
+from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.workers import Stage, WorkerPool
 
 InputSlot = tuple[Input, str]
@@ -163,8 +163,7 @@ class PartWorker(ABC):
         timer = StageTimer()
         waiting: list[tuple[ImageRecord, FileSizes]] = []
         for record in self._records(part, ranges, timer):
-            paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
-            waiting.append((record, file_sizes(self._sink, paths)))
+            waiting.append((record, file_sizes(self._sink, record.paths)))
             if len(waiting) >= self._records_per_report:
                 yield Report(waiting, self._reporter.take())
                 waiting = []

@@ -30,10 +30,11 @@ from cnnviz_cli.run.image_data import (
     read_options,
     style_of,
 )
-from cnnviz_cli.run.lifecycle import Backend, RunSetup, StageTimer
+from cnnviz_cli.run.lifecycle import Backend, RunSetup
 from cnnviz_cli.run.manifest_header import device_name, run_header, settings_digest
 from cnnviz_cli.run.scales import RangeKey, WidestRanges, range_key, share_ranges
 from cnnviz_cli.run.second_pass import SecondPass
+from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.workers import JobResult, WorkerHandle, WorkerPool, completed_future
 
 ALL_MAPS_FIRST = "every map is computed before the first is drawn, for a scale that all share"
@@ -301,6 +302,7 @@ def render_spec(explainer: Explainer, shard: Shard = SINGLE_SHARD) -> RenderSpec
         style=style_of(settings),
         format=settings.format,
         save_arrays=settings.save_arrays,
+        report=settings.report,
         preprocessing=preprocessing,
         reading=read_options(settings, preprocessing),
         masks=session.question.masks,

@@ -18,10 +18,11 @@ from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.dream_judged_again import EarlierPictures
-from cnnviz_cli.run.lifecycle import Backend, StageTimer
+from cnnviz_cli.run.lifecycle import Backend
 from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report, WorkUnit, split_work
 from cnnviz_cli.run.pipeline import ALL_MAPS_FIRST, NOTHING_DRAWN
 from cnnviz_cli.run.scales import WidestRanges, share_ranges
+from cnnviz_cli.run.stage_timer import StageTimer
 
 _DEATHS = 3
 """Over the same images; then they are the cause, and another process would die of them, too."""

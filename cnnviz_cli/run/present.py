@@ -18,11 +18,12 @@ from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.judgements import JudgedImage, Judgement
 from cnnviz_cli.core.layers import split_run
-from cnnviz_cli.core.panels import Panel, advice
-from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Subject, Window
+from cnnviz_cli.core.panels import Panel, SingleMap, advice
+from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Picture, Prediction, Subject, Window
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.files.output.file_names import file_name
+from cnnviz_cli.files.output.file_names import THUMBNAIL, file_name
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.small_pictures import write_grey, write_thumbnail
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.figures import Figure, Scene, compose_figure, encode_figure, fit_width, fit_widths
@@ -45,7 +46,10 @@ EVALUATION = "evaluation"
 EVALUATED = "evaluate"
 """What such a figure of one image is called."""
 ARRAYS = file_name("arrays", "npz")
-
+GREY = "grey-map.webp"
+"""What the name of a map in grey ends in; no layer is called so, since its name is a module path without a dash."""
+MOST_VALUES = 64 * 64
+"""Of a map whose numbers the report holds; of a larger one it shows the picture in grey."""
 
 COUNTERFACTUAL = "counterfactual"
 
@@ -147,9 +151,12 @@ class Presenter:
             panels_by_family.setdefault(drawn.task.family, []).append((panel, caption))
             figure = fit_width(partial(compose_figure, panel), self._scene(loaded, caption))
             path = f"{loaded.folder}/{file_name(*stem, self._suffix)}"
-            outputs.append(self._write_figure(drawn, path, figure, caption))
+            kept = self._kept_arrays(stem, panel)
+            arrays.update({name: plain_array(panel.arrays()[part]) for part, name in kept.items()})
+            output = self._write_figure(drawn, path, figure, caption)
+            grey = self._write_grey(f"{loaded.folder}/{file_name(*stem, GREY)}", panel, output.scale)
+            outputs.append(output.model_copy(update={**_array_fields(panel, kept), "grey": grey}))
             paths[drawn.place], captions[drawn.place] = outputs[-1].path, caption
-            arrays.update({file_name(*stem, name): plain_array(values) for name, values in panel.arrays().items()})
         if head:
             for family, several in maps.items():
                 words = findings_of(several, head, controls)
@@ -174,7 +181,8 @@ class Presenter:
             mask_sha256=loaded.mask_sha256,
             value_range=(loaded.original.shown.low, loaded.original.shown.high) if loaded.original.shown else None,
             outputs=[*sheets, *outputs],
-            arrays=self._save_arrays(loaded, arrays) if self._spec.save_arrays else None,
+            thumbnail=self._write_thumbnail(loaded) if self._spec.report else None,
+            arrays=self._save_arrays(loaded, arrays) if self._spec.save_arrays or arrays else None,
             **({} if judged is None else _judged_fields(judged, description, paths)),
         )
         if head is None or judged is None or not judged.remains:
@@ -249,6 +257,21 @@ class Presenter:
             self._warn(f"{escape_text(path)}: {file.note}")
         sha256 = self._sink.write_figure(path, file.data)
         return {"path": path, "sha256": sha256, "width": width, "height": height}
+
+    def _kept_arrays(self, stem: Sequence[str], panel: Panel) -> dict[str, str]:
+        """By what they hold the names of a panel's arrays that are kept: all, or for the report of a map with few
+        values."""
+        wanted = self._spec.save_arrays or (self._spec.report and _is_plain_map(panel) and not _is_large(panel))
+        return {part: file_name(*stem, part) for part in panel.arrays()} if wanted else {}
+
+    def _write_grey(self, path: str, panel: Panel, scale: tuple[float, float] | None) -> Picture | None:
+        """For the report a large map in grey; None of others, and where no colour stands for a number."""
+        if scale is None or not (self._spec.report and _is_plain_map(panel) and _is_large(panel)):
+            return None
+        return write_grey(self._sink, path, np.asarray(panel.parts()[0])[0], scale)
+
+    def _write_thumbnail(self, loaded: LoadedImage) -> Picture:
+        return write_thumbnail(self._sink, f"{loaded.folder}/{THUMBNAIL}", loaded.original.image)
 
     def _save_arrays(self, loaded: LoadedImage, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         path = f"{loaded.folder}/{ARRAYS}"
@@ -380,6 +403,22 @@ def box_in_image_pixels(prediction: Prediction, view: View) -> Prediction:
         return prediction
     box = view.fractions_to_image(prediction.box)
     return prediction.model_copy(update={"box": tuple(round(side, 2) for side in box)})
+
+
+def _array_fields(panel: Panel, kept: Mapping[str, str]) -> dict[str, Any]:
+    """What an output says of the arrays that are kept of it, by what they hold; of one map there is one."""
+    if isinstance(panel, SingleMap):
+        return {"array": next(iter(kept.values()), None)}
+    return {"arrays": dict(kept) or None}
+
+
+def _is_plain_map(panel: Panel) -> bool:
+    """Whether a panel is one map of numbers that colours of a palette stand for."""
+    return isinstance(panel, SingleMap) and not panel.in_colour
+
+
+def _is_large(panel: Panel) -> bool:
+    return np.size(panel.parts()[0]) > MOST_VALUES
 
 
 def _judged_fields(

@@ -32,7 +32,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.after_run import AfterRun
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
-from cnnviz_cli.run.lifecycle import RunSetup, StageTimer
+from cnnviz_cli.run.lifecycle import RunSetup
 from cnnviz_cli.run.manifest_header import run_header
 from cnnviz_cli.run.parts import InputSlot, Part, Report, split_work
 from cnnviz_cli.run.pipeline import FINISH_TIMEOUT, render_spec
@@ -40,6 +40,7 @@ from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 from cnnviz_cli.run.replica_plan import ReplicaPlan, replica_bytes
 from cnnviz_cli.run.replica_process import ReplicaJob, SharedStatus, become_replica, serve
 from cnnviz_cli.run.second_pass import SecondPass
+from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.workers import READ_TIMEOUT, Stage, crash_text, exit_reason, late_text
 
 

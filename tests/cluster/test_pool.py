@@ -23,8 +23,8 @@ from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.image_data import OutputSlot
-from cnnviz_cli.run.lifecycle import StageTimer
 from cnnviz_cli.run.parts import Part, Report, split_work
+from cnnviz_cli.run.stage_timer import StageTimer
 
 TWO = {"a": {"CPU": 4.0}, "b": {"CPU": 8.0}}
 

@@ -23,6 +23,9 @@ FOLD_STATE = "run.scale.json"
 KEPT_FOLD = "run.against.json"
 KEPT_MOSAICS = "run.mosaics.json"
 TABLE = "evaluation.csv"
+REPORT = "report.html"
+REPORT_DATA = "report-data"
+THUMBNAIL = "thumbnail.webp"  # in an image's own folder
 TABLE_HEAD = ("source", "family", "method", "layer", "target", "measure", "value")
 
 JOURNAL_PREFIX = b'{"journal":"cnnviz",'  # the first bytes of every journal that is not empty
@@ -87,8 +90,9 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{p}{n}" for p in ("com", "lpt") for n in "0123456789¹²³"
 }
 _TAG = re.compile(r"~[0-9a-f]{10}\Z")
-_OWN = re.compile(r"(manifest|run)(\..+)?\.jsonl?")
-"""Files of ours at the top of the output folder: manifests, journals, lists of inputs and run reports of any shard."""
+_OWN = re.compile(r"(manifest|run)(\..+)?\.jsonl?|report\.html|report-data")
+"""What is ours at the top of the output folder: manifests, journals, lists of inputs and run reports of any shard; the
+report and the folder of its data."""
 
 
 def folder_name(source_name: str) -> str:

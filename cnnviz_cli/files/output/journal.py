@@ -115,10 +115,10 @@ def is_count(value: Any) -> bool:
 
 
 def record_paths(record: Json) -> list[Any]:
-    """The files of a record that `parse_record` gave, in the order in which a journal lists them."""
+    """The files of a record that `parse_record` gave, as `ImageRecord.paths` has them."""
     outputs: Any = record["outputs"]
-    arrays: Any = record.get("arrays")
-    return [output["path"] for output in outputs] + ([arrays["path"]] if arrays else [])
+    beside = [record.get("arrays"), record.get("thumbnail"), *(output.get("grey") for output in outputs)]
+    return [one["path"] for one in (*outputs, *filter(None, beside))]
 
 
 _KINDS = {

@@ -244,10 +244,9 @@ class Ledger:
         at = self._index.position_of(record.source)
         if at is None:
             raise ValueError(f"{record.source!r} is no input of this run")
-        paths = [output.path for output in record.outputs] + ([record.arrays.path] if record.arrays else [])
         root = self._sink.root
         try:
-            files = tuple((path, (root / path).stat().st_size) for path in paths)
+            files = tuple((path, (root / path).stat().st_size) for path in record.paths)
         except OSError as error:
             raise write_error(error, root / str(error.filename)) from error
         with self._mutex:

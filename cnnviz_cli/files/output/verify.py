@@ -17,7 +17,7 @@ from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regul
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
-from cnnviz_cli.files.output.file_names import MANIFEST, TABLE
+from cnnviz_cli.files.output.file_names import MANIFEST, REPORT_DATA, TABLE
 from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, parse_record, to_compact_json
 from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
 from cnnviz_cli.files.output.sink import locate
@@ -107,8 +107,13 @@ def verify(root: Path) -> list[Problem]:
                 problems += _check(root, table["path"], table["sha256"], None)
             for image in images:
                 for output in image["outputs"]:
-                    listed.add(output["path"])
-                    problems += _check(root, output["path"], output["sha256"], (output["width"], output["height"]))
+                    for picture in filter(None, (output, output.get("grey"))):
+                        listed.add(picture["path"])
+                        size = (picture["width"], picture["height"])
+                        problems += _check(root, picture["path"], picture["sha256"], size)
+                if small := image.get("thumbnail"):
+                    listed.add(small["path"])
+                    problems += _check(root, small["path"], small["sha256"], (small["width"], small["height"]))
                 if arrays := image.get("arrays"):
                     problems += _check(root, arrays["path"], arrays["sha256"], None)
     except OSError as error:
@@ -209,10 +214,12 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
 
 
 def _find_figures(root: Path) -> set[str]:
-    """The relative paths of the figures and tables below `root`; what is hidden is none of ours."""
+    """The relative paths of the figures and tables below `root`; what is hidden is none of ours, and what the report
+    holds is none of the run's."""
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        top = Path(folder) == root
+        folders[:] = [name for name in folders if not name.startswith(".") and not (top and name == REPORT_DATA)]
         found += (Path(folder, name) for name in files if not name.startswith("."))
     figures = {path.relative_to(root).as_posix() for path in found if path.suffix.casefold() in _WRITTEN}
     return figures | {name for name in _UNLISTED if os.path.lexists(root / name)}

@@ -1,0 +1,58 @@
+"""Small pictures beside the figures, for the report: thumbnails of images, and maps in grey."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnviz_cli.core.records import Picture
+from cnnviz_cli.files.output.sink import Sink
+
+THUMBNAIL_SIDE = 128
+"""Pixels of a thumbnail's longer side."""
+
+_LOSSY = {"quality": 70, "method": 2}  # 2 kB and 0.5 ms; with method 4 they are 3 % smaller and take 1.2 ms
+_LOSSLESS = {"lossless": True, "quality": 0, "method": 0}  # 1.5 ms at 224 x 224; the best settings save 2 % in 7 ms
+
+
+def encode_thumbnail(image: Image.Image) -> tuple[bytes, tuple[int, int]]:
+    """An RGB image at no more than `THUMBNAIL_SIDE` pixels a side, as WebP; and its width and height.
+
+    Its proportions are kept, to the pixel. A smaller image keeps its size.
+    """
+    factor = min(1.0, THUMBNAIL_SIDE / max(image.size))
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    # A large image is first averaged in whole blocks to at least twice the size, which takes a tenth of the time.
+    small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return _webp(small, **_LOSSY), (width, height)
+
+
+def encode_grey(values: np.ndarray[Any, Any], scale: tuple[float, float]) -> bytes:
+    """A map (h, w) as lossless grey WebP: 0 and 255 are the ends of `scale`, and what is not finite counts as zero."""
+    low, high = scale
+    known = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    shares = (known.clip(low, high) - low) / (high - low)
+    return _webp(Image.fromarray(np.rint(255 * shares).astype(np.uint8)).convert("RGB"), **_LOSSLESS)
+
+
+def write_thumbnail(sink: Sink, path: str, image: Image.Image) -> Picture:
+    """Write the thumbnail of an RGB image, and say what was written. Raises OutputError if the disk refuses."""
+    data, (width, height) = encode_thumbnail(image)
+    return Picture(path=path, sha256=sink.write(path, data), width=width, height=height)
+
+
+def write_grey(sink: Sink, path: str, values: np.ndarray[Any, Any], scale: tuple[float, float]) -> Picture:
+    """The same of a map (h, w) in grey."""
+    height, width = values.shape
+    digest = sink.write(path, encode_grey(values, scale))
+    return Picture(path=path, sha256=digest, width=width, height=height)
+
+
+def _webp(image: Image.Image, **how: Any) -> bytes:
+    image.info = {}  # what a photograph says of its place and time goes nowhere
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", **how)
+    return buffer.getvalue()
