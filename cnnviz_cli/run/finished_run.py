@@ -6,10 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,7 +19,7 @@ from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.records import ImageRecord, Manifest
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
-from cnnviz_cli.files.output.sink import locate
+from cnnviz_cli.files.output.saved_run import read_arrays
 from cnnviz_cli.run.identity import SETTINGS_WITHOUT_EFFECT
 
 NamedArrays = Mapping[str, "np.ndarray[Any, Any]"]
@@ -92,15 +90,4 @@ class FinishedRun:
         shown = escape_text(self.root.name, 100)
         if record is None or record.arrays is None:
             raise ImageError(f"{shown} has no maps of this image")
-        path = record.arrays.path
-        try:
-            data = read_regular(locate(self.root, path), GIBIBYTE)
-        except (OSError, ValueError) as error:
-            raise ImageError(f"the maps in {shown} cannot be read: {escape_text(path, 200)}") from error
-        if sha256(data).hexdigest() != record.arrays.sha256:
-            raise ImageError(f"the maps in {shown} are not those of its manifest: {escape_text(path, 200)}")
-        try:
-            with np.load(BytesIO(data), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, BadZipFile) as error:
-            raise ImageError(f"the maps in {shown} cannot be read: {escape_text(path, 200)}") from error
+        return read_arrays(self.root, record.arrays.path, record.arrays.sha256)
