@@ -32,6 +32,7 @@ _PANELS = {
     "Files": {
         "config": "Configuration files: print their schema, check them, show the resulting settings.",
         "verify": "Hash the manifest and every file that it lists. Exit code 3 and a list if any differs or is gone.",
+        "export": "Write what a run has found as CSV, Parquet, COCO or a FiftyOne folder.",
         "merge": "Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing.",
     },
 }

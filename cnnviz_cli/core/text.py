@@ -24,6 +24,16 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""With what a cell begins that spreadsheets compute; the last four are full-width."""
+
+
+def harmless_cell(text: str) -> str:
+    """A cell of foreign text that neither a spreadsheet computes nor a terminal obeys (OWASP, "CSV Injection")."""
+    shown = "".join(_escape(char) if unicodedata.category(char) == "Cc" else char for char in text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
 def format_percent(probability: float) -> str:
     """0.394 as ``39.4 %``."""
     if 0 < probability < 0.0005:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from cnnviz_cli.core.evaluation_fold import EvaluationTally, Key, judged_cases, 
 from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicsFound
 from cnnviz_cli.core.figure_settings import FigureSize, parse_figure_size
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Table
-from cnnviz_cli.core.text import escape_text, list_some
+from cnnviz_cli.core.text import harmless_cell, list_some
 from cnnviz_cli.files.output.file_names import TABLE, TABLE_HEAD, file_name
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
 from cnnviz_cli.files.output.sink import Sink
@@ -140,17 +139,7 @@ def _rows_of_case(source: str, case: Mapping[Key, Mapping[str, Any]]) -> Iterato
         label = target if isinstance(target, str) else (target or {}).get("label", "")
         for name, number in sorted((judged.get("measures") or {}).items()):
             cells = (source, family or CONTROL, method, layer, label or "", name)
-            yield *map(_harmless, cells), repr(six_digits(number))
-
-
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""With what a cell begins that spreadsheets compute; the last four are full-width."""
-
-
-def _harmless(text: str) -> str:
-    """A cell of foreign text that neither a spreadsheet computes nor a terminal obeys (OWASP, "CSV Injection")."""
-    shown = "".join(escape_text(char) if unicodedata.category(char) == "Cc" else char for char in text)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+            yield *map(harmless_cell, cells), repr(six_digits(number))
 
 
 def _line(cells: Iterable[str]) -> bytes:
