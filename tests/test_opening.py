@@ -32,7 +32,14 @@ OTHERS = {
     "models/spec/catalog.py": {
         "(Path(__file__).parent / file).read_text(encoding='utf-8')",
     },
-    "render/scaling.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
+    "core/palettes.py": {"Path(__file__).with_name('palettes.txt').read_text(encoding='utf-8')"},
+    "report/page.py": {
+        "order.read_text(encoding='utf-8')",
+        "room.joinpath('app', name).read_text(encoding='utf-8')",
+        "vendor.read_text(encoding='utf-8')",
+    },
+    "report/write.py": {"temporary.open('xb')"},
+    "report/maps.py": {"archive.open(names[key])"},  # in memory
     "files/output/sink.py": {
         "temporary.open('xb')",
         "pickle.load(self._file)",

@@ -1,4 +1,4 @@
-"""Writes cnnviz_cli/render/palettes.txt; run it where matplotlib is installed: python tools/make_palettes.py.
+"""Writes cnnviz_cli/core/palettes.txt; run it where matplotlib is installed: python tools/make_palettes.py.
 
 The diverging palettes are our own: OKLab (Ottosson, 2020, https://bottosson.github.io/posts/oklab/), two hues that
 meet in a near-white, with one lightness and one chroma for both arms, so that +x and -x weigh the same.
@@ -95,7 +95,7 @@ def main() -> None:
     tables["grey"] = np.repeat(np.linspace(0, 1, 256)[:, None], 3, axis=1)
     tables |= {name: diverging(hues) for name, hues in HUES.items()}
     lines = [f"{name} {np.rint(table * 255).astype(np.uint8).tobytes().hex()}\n" for name, table in tables.items()]
-    place = Path(__file__).parents[1] / "cnnviz_cli" / "render" / "palettes.txt"
+    place = Path(__file__).parents[1] / "cnnviz_cli" / "core" / "palettes.txt"
     place.write_text(HEADER + "".join(lines), encoding="utf-8")
 
 

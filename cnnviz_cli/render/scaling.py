@@ -1,12 +1,8 @@
-"""From raw maps to the range in which they are drawn, and to colours.
-
-Where the palettes come from is written at the head of palettes.txt.
-"""
+"""From raw maps to the range in which they are drawn, and to colours."""
 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +11,7 @@ from PIL import Image
 
 from cnnviz_cli.core.figure_settings import Scale
 from cnnviz_cli.core.geometry import Box
+from cnnviz_cli.core.palettes import palette_bytes
 from cnnviz_cli.core.panels import Panel, SingleMap, State
 from cnnviz_cli.core.scores import SLACK
 from cnnviz_cli.render.style import Interpolation, Overlay, Style
@@ -25,9 +22,7 @@ ByteArray = NDArray[np.uint8]
 
 @cache
 def _tables() -> dict[str, ByteArray]:
-    text = Path(__file__).with_name("palettes.txt").read_text(encoding="utf-8")
-    pairs = (line.split() for line in text.splitlines() if not line.startswith("#"))
-    return {name: np.frombuffer(bytes.fromhex(colours), np.uint8).reshape(-1, 3) for name, colours in pairs}
+    return {name: np.frombuffer(colours, np.uint8).reshape(-1, 3) for name, colours in palette_bytes().items()}
 
 
 def color_table(name: str) -> ByteArray:

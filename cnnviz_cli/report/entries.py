@@ -1,0 +1,208 @@
+"""An entry of the page: one image, and what every run says of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz_cli.core.panels import advice
+from cnnviz_cli.core.records import Json, Prediction
+from cnnviz_cli.core.text import escape_text, format_percent
+from cnnviz_cli.files.output.sink import locate
+from cnnviz_cli.report.maps import INLINE_SIDE, Map, rank_vector, shares, stored_maps
+from cnnviz_cli.report.page import to_base64, to_json
+from cnnviz_cli.report.pictures import Pictures, Place, grey_picture
+from cnnviz_cli.report.runs import SavedRun
+from cnnviz_cli.report.survey import NONE, Survey, ViewKey
+
+MOST_PAIRS = 28
+"""Pairs of views that are compared: those of eight."""
+
+MOST_RECORD = 8192
+"""Bytes of a manifest's record that the page repeats; of a longer one it has the address of the manifest."""
+
+_SMALL = {"folder": 64, "single": 112}  # pixels of a map of pixels within the data, by the page's form
+
+
+@dataclass
+class ViewFacts:
+    """What was found of a view's maps."""
+
+    kind: str = "figure"
+    signed: bool = False
+    widest: tuple[float, float] | None = None
+
+    def take(self, kind: str, scale: Sequence[float]) -> None:
+        """Another map, on this scale."""
+        self.kind = "pixels" if "pixels" in (kind, self.kind) else kind
+        self.signed = self.signed or scale[0] < 0
+        low, high = self.widest or scale
+        self.widest = min(low, scale[0]), max(high, scale[1])
+
+
+@dataclass
+class EntryMaker:
+    """Makes entries, and gathers what only they tell: kinds of views, disagreements, what is missing."""
+
+    runs: Sequence[SavedRun]
+    survey: Survey
+    place: Place
+    pictures: Pictures
+    command: Callable[[int, Mapping[str, Any], Mapping[str, Any]], str]
+    count: int
+    views: dict[ViewKey, ViewFacts] = field(default_factory=dict)
+    disagreements: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+
+    def make(self, at: int, entry: int) -> Json:
+        """The entry that stands at this place of the page."""
+        records = [
+            None if positions[entry] == NONE else run.record(positions[entry])
+            for run, positions in zip(self.runs, self.survey.positions, strict=True)
+        ]
+        seen = next((r["seen"]["box"] for r in records if r and r.get("seen")), None)
+        size = next(([r["width"], r["height"]] for r in records if r and r["width"]), None)
+        maps: list[Json] = []
+        vectors: dict[int, NDArray[np.float64]] = {}
+        for run, record in enumerate(records):
+            if record is not None:
+                maps += self._maps(at, run, record, vectors)
+        for one, other in combinations(sorted(vectors), 2):
+            self._compare(at, (one, other), vectors)
+        found = [(run.root, record) for run, record in zip(self.runs, records, strict=True) if record is not None]
+        return {
+            **self.pictures.of(found, at),
+            "size": size,
+            "seen": seen,
+            "runs": [None if r is None else self._said(run, r) for run, r in enumerate(records)],
+            "maps": maps,
+        }
+
+    def _said(self, run: int, record: Json) -> Json:
+        labels, root = self.survey.labels, self.runs[run].root
+        sheets = [o for o in record["outputs"] if o["method"] is None]
+        return {
+            "predictions": [
+                [labels.find(run, one["index"], one["label"]), one.get("probability"), said.figure, said.title]
+                for one, said in ((one, Prediction.model_validate(one)) for one in record["predictions"])
+            ],
+            "truth": _true_one(labels.find, run, record.get("truth")),
+            "error": escape_text(record["error"]) if record["error"] else None,
+            "folder": self._link(root, PurePosixPath(record["outputs"][0]["path"]).parent.as_posix())
+            if record["outputs"]
+            else None,
+            "sheets": [[_sheet_title(o), self._link(root, o["path"])] for o in sheets],
+            "record": record if len(to_json(record)) <= MOST_RECORD else None,
+        }
+
+    def _link(self, root: Path, relative: str) -> str | None:
+        try:
+            return self.place.link(locate(root, relative))
+        except ValueError:
+            self.missing["outside"] += 1
+            return None
+
+    def _maps(self, at: int, run: int, record: Json, vectors: dict[int, NDArray[np.float64]]) -> list[Json]:
+        root = self.runs[run].root
+        stored, why = stored_maps(root, record)
+        if why:
+            self.missing[f"arrays {why}"] += 1
+        found: list[Json] = []
+        for output in record["outputs"]:
+            key = ViewKey.of(run, output)
+            if key is None:
+                continue
+            number, target = self.survey.views[key], output["target"]
+            facts = self.views.setdefault(key, ViewFacts())
+            values, scale = stored.get(output["path"]), output["scale"]
+            drawn = {"data": "", "small": "", "image": None, "shape": None}
+            if values is not None and scale is not None:
+                drawn = self._numbers(f"{at:06d}-{len(found)}-{run}", values, scale, facts)
+                vector = rank_vector(values) if number not in vectors else None
+                if vector is not None:
+                    vectors[number] = vector
+            contrast = output.get("contrast")
+            found.append(
+                {
+                    "view": number,
+                    "target": None
+                    if target is None
+                    else self.survey.labels.find(run, target["index"], target["label"]),
+                    "title": "" if target is None else escape_text(Prediction.model_validate(target).title),
+                    "role": _role(record, target),
+                    "range": output["range"],
+                    "scale": scale,
+                    "state": output["state"],
+                    "sentence": advice(
+                        output["state"],
+                        counter=bool(output.get("counterfactual")),
+                        contrast=escape_text(contrast["label"]) if contrast else "",
+                        statistics=output["statistics"],
+                    )
+                    or None,
+                    "figure": self._link(root, output["path"]),
+                    "box": record["seen"]["box"] if record.get("seen") else None,
+                    "measures": {**(output.get("measures") or {}), **output["statistics"]},
+                    "command": self.command(run, record, output),
+                    **drawn,
+                }
+            )
+        return found
+
+    def _numbers(self, name: str, values: Map, scale: Sequence[float], facts: ViewFacts) -> Json:
+        levels = shares(values, scale)
+        if levels is None:
+            return {"data": "", "small": "", "image": None, "shape": list(values.shape)}
+        kind = "map" if max(levels.shape) <= INLINE_SIDE else "pixels"
+        facts.take(kind, scale)
+        if kind == "map":
+            return {"data": to_base64(levels.tobytes()), "small": "", "image": None, "shape": list(levels.shape)}
+        small = to_base64(grey_picture(levels, _SMALL[self.place.mode]))
+        image = self.place.keep(f"maps/{name}.webp", grey_picture(levels)) if self.place.mode == "folder" else None
+        return {"data": "", "small": small, "image": image, "shape": list(levels.shape)}
+
+    def _compare(self, at: int, pair: tuple[int, int], vectors: Mapping[int, NDArray[np.float64]]) -> None:
+        column = self.disagreements.get(pair)
+        if column is None:
+            if len(self.disagreements) >= MOST_PAIRS:
+                self.missing["pairs"] += 1
+                return
+            column = self.disagreements[pair] = np.full(self.count, np.nan, np.float32)
+        one, other = pair
+        column[at] = 1 - float(vectors[one] @ vectors[other])
+
+
+def _role(record: Mapping[str, Any], target: Mapping[str, Any] | None) -> str:
+    """What an output explains: what the network says, what is true, both, or something that was asked for."""
+    if target is None:
+        return "both"  # it is about no class, so it stands under either
+
+    def same(other: Mapping[str, Any] | None) -> bool:
+        return other is not None and (other["index"], other.get("rank")) == (target["index"], target.get("rank"))
+
+    predictions, truth = record["predictions"], record.get("truth")
+    says, true = bool(predictions) and same(predictions[0]), truth is not None and truth["index"] == target["index"]
+    return "both" if says and true else "says" if says else "true" if true else "asked"
+
+
+def _true_one(find: Callable[[int, int, str], int], run: int, truth: Mapping[str, Any] | None) -> list[Any] | None:
+    if truth is None:
+        return None
+    probability = truth.get("probability")
+    return [
+        find(run, truth["index"], truth["label"]),
+        probability,
+        "" if probability is None else format_percent(probability),
+    ]
+
+
+def _sheet_title(output: Mapping[str, Any]) -> str:
+    family, stem = str(output["family"]), PurePosixPath(output["path"]).stem
+    return family if family == stem else escape_text(f"{family} {stem}")
