@@ -3,7 +3,7 @@
   'use strict';
   const {useEffect, useState} = V;
   const HELD = 300, size = R.index.chunk, folder = R.index.folder ?? 'report-data';
-  const held = new Map(), waiting = new Map(), missing = new Set();
+  const held = new Map(), kept = new Map(), waiting = new Map(), missing = new Set();
 
   // What each file of data calls.
   R.chunk = (c, records) => {
@@ -55,7 +55,15 @@
   }
 
   R.record = i => chunk(Math.floor(i / size)).then(records => records[i % size]);
-  R.held = i => held.get(Math.floor(i / size))?.[i % size];
+  R.held = i => kept.get(i) ?? held.get(Math.floor(i / size))?.[i % size];
+  // What is printed stays, however many chunks it is from. In a single file it is there without waiting.
+  R.keep = i => R.record(i).then(record => kept.set(i, record));
+  R.keepNow = i => {
+    const c = Math.floor(i / size), inline = R.held(i) ? null : document.getElementById(`chunk-${c}`);
+    if (inline) R.chunk(c, JSON.parse(inline.textContent));
+    if (R.held(i)) kept.set(i, R.held(i));
+  };
+  R.letGo = () => kept.clear();
   R.useRecord = i => {
     const [, again] = useState(0), at = R.held(i);
     useEffect(() => {

@@ -40,10 +40,10 @@
     palette: ['', among(Object.keys(R.palettes))],
     opacity: [0.75, within(0, 1)],
     scale: ['own', among(['own', 'shared'])],
-    size: [phone ? 150 : 160, whole(90, 320)],
+    size: [phone ? 140 : 160, whole(90, 320)],
     open: ['', text => (R.indexOf(text) >= 0 ? text : undefined)],
     mode: ['one', among(['one', 'side', 'slider', 'blink'])],
-    other: [-1, whole(-1, 9999)],
+    other: ['', text => (/^\d{1,4}\.(says|true)$/.test(text) ? text : undefined)],
     rows: ['', words],
   };
   R.state = Object.fromEntries(Object.entries(SPEC).map(([key, [usual]]) => [key, signal(usual)]));

@@ -1,0 +1,83 @@
+// Above the images: their order, and which maps lie over them and how.
+(function (R) {
+  'use strict';
+  const {html, useEffect, useState} = V, S = R.state;
+  const {Range, Select, Toggle} = R.ui;
+
+  const alike = (a, b) => a.method === b.method && a.layer === b.layer;
+  // The same method of another run; or the first that this run has.
+  R.viewIn = (run, like = R.views[S.view.value]) => {
+    const same = R.views.findIndex(view => view.run === run && like && alike(view, like));
+    return same >= 0 ? same : R.views.findIndex(view => view.run === run);
+  };
+
+  // Turning a sort round in its own words: what comes first.
+  const TURNED = {
+    order: ['first to last', 'last to first'], name: ['A to Z', 'Z to A'], class: ['A to Z', 'Z to A'],
+    gravest: ['gravest first', 'mildest first'], probability: ['highest first', 'lowest first'],
+  };
+  function turned() {
+    const sort = S.sort.value, measure = R.measures.find(of => of.column === sort);
+    const down = !measure || measure.better === 'lower';
+    const words = TURNED[sort] ?? (down ? ['highest first', 'lowest first'] : ['lowest first', 'highest first']);
+    return words[S.reverse.value ? 1 : 0];
+  }
+  const Order = () => html`<div class="group" role="group" aria-label="Order">
+    <${Select} what="sort" label="Sort" of=${R.sorts()} onPick=${sort => R.set({sort, reverse: false})} />
+    <button type="button" class="turn" onClick=${() => { S.reverse.value = !S.reverse.value; }}
+      aria-label=${`Turned round: now ${turned()}`}><span aria-hidden="true">${S.reverse.value ? '↑' : '↓'}</span>${' '}
+      <span class="said">${turned()}</span></button></div>`;
+
+  function Map() {
+    const view = R.views[S.view.value], run = R.run.value;
+    if (!view) return null;
+    const of = R.views.map((one, k) => [k, R.viewTitle(one, false), one.run]).filter(one => one[2] === run);
+    const runs = R.runs.map((one, k) => [k, one.name, R.viewIn(k) < 0]);
+    const palettes = (view.signed ? R.signedPalettes : R.plainPalettes).map(
+      name => [name, (R.index.uneven ?? []).includes(name) ? `${name} (uneven)` : name]);
+    const palette = R.paletteOf(view), shared = view.shared, pixels = view.kind !== 'figure';
+    return html`<div class="group" role="group" aria-label="Map">
+      ${R.runs.length > 1 && html`<label class="field"><span class="name">Checkpoint</span>
+        <select value=${run} onChange=${event => { S.view.value = R.viewIn(Number(event.target.value)); }}>
+        ${runs.map(([k, name, off]) => html`<option key=${k} value=${k} selected=${k === run} disabled=${off}>${name}</option>`)}
+        </select></label>`}
+      <${Select} what="view" label="Map" of=${of} />
+      ${R.truths && html`<${Select} what="role" label="of" of=${[['says', 'the class said'], ['true', 'the true class']]} />`}
+      ${pixels && html`<label class="field"><span class="name">Palette</span>
+        <select value=${palette} onChange=${event => { S.palette.value = event.target.value; }}>
+        ${palettes.map(([name, words]) => html`<option key=${name} value=${name} selected=${name === palette}>${words}</option>`)}
+        </select></label>
+      <${Toggle} what="overlay" label="Overlay" />
+      <${Range} what="opacity" label="Opacity" words=${share => `${Math.round(100 * share)} %`} />
+      ${shared && html`<${Select} what="scale" label="Scale" of=${[['own', "each map's own"], ['shared', 'one for all']]} />`}`}
+      <${Range} what="size" label="Size" min=${90} max=${320} step=${10} words=${side => `${side} px`} /></div>`;
+  }
+
+  const narrow = matchMedia('(max-width: 860px)');
+  R.Toolbar = () => {
+    const [folds, setFolds] = useState(narrow.matches);
+    useEffect(() => {
+      const tell = () => setFolds(narrow.matches);
+      narrow.addEventListener('change', tell);
+      return () => narrow.removeEventListener('change', tell);
+    }, []);
+    if (!folds) return html`<div class="toolbar" role="toolbar" aria-label="Order and maps"><${Order} /><${Map} /></div>`;
+    return html`<details class="toolbar"><summary>View</summary><div class="panel"><${Order} /><${Map} /></div></details>`;
+  };
+
+  // What is filtered, each with its cross; nothing where nothing is.
+  R.Filtered = () => {
+    const of = R.filters.value;
+    if (!of.length) return null;
+    return html`<div class="filtered" role="group" aria-label="Active filters">
+      ${of.map(({text, keys}) => html`<button type="button" key=${keys[0]} class="chip" aria-label=${`Remove the filter ${text}`}
+        onClick=${() => R.set(Object.fromEntries(keys.map(key => [key, R.usual(key)])))}>
+        <span>${text}</span><span aria-hidden="true">✕</span></button>`)}
+      <button type="button" class="link" onClick=${R.clear}>Clear all</button></div>`;
+  };
+
+  R.RunNotes = () => {
+    const run = R.runs[R.run.value];
+    return run?.note ? html`<p class="run-note" role="note">${run.note}</p>` : null;
+  };
+})(globalThis.R);
