@@ -86,12 +86,37 @@
     return rows;
   }
 
-  const decoded = new WeakMap();
-  // (h * w) shares of the map's own scale, from 0 to 1; null where the page has no numbers of it.
-  R.sharesOf = map => {
-    if (!map.data) return null;
-    if (!decoded.has(map)) decoded.set(map, Float32Array.from(R.bytes(map.data), v => v / 255));
-    return decoded.get(map);
+  // ---- numbers: {shares (h * w, 0 to 1 of the map's scale), shape, exact}, or of a map with a value a pixel a small
+  // picture of it, which takes a moment to read
+
+  const known = new WeakMap(), underway = new WeakMap();
+  const steps = map => (R.views[map.view].signed ? 254 : 255);  // zero is byte 127 of a scale around zero
+
+  // The numbers of a map; null where the page has none, or not yet: see R.numbers.
+  R.numbersOf = map => {
+    if (map.data && !known.has(map)) {
+      const most = steps(map);
+      known.set(map, {shares: Float32Array.from(R.bytes(map.data), v => Math.min(1, v / most)), shape: map.shape, exact: true});
+    }
+    return known.get(map) || null;
+  };
+
+  // The same, read if need be.
+  R.numbers = map => {
+    if (R.numbersOf(map) || !map.small) return Promise.resolve(R.numbersOf(map));
+    if (!underway.has(map)) {
+      const picture = new Image();
+      picture.src = `data:image/webp;base64,${map.small}`;
+      underway.set(map, picture.decode().then(() => {
+        const canvas = document.createElement('canvas'), w = canvas.width = picture.naturalWidth, h = canvas.height = picture.naturalHeight;
+        const context = canvas.getContext('2d', {willReadFrequently: true}), most = steps(map);
+        context.drawImage(picture, 0, 0);
+        const {data} = context.getImageData(0, 0, w, h);
+        known.set(map, {shares: Float32Array.from({length: w * h}, (_, k) => Math.min(1, data[4 * k] / most)), shape: [h, w], exact: false});
+        return known.get(map);
+      }, () => null));
+    }
+    return underway.get(map);
   };
 
   // A share of the map's own scale as one of another range. Around zero both ends are as far from it.
@@ -106,7 +131,7 @@
   // Shares (height * width, 0 to 1) of a map as a canvas of that size draws them. `at` says where the canvas lies:
   // {size: the photograph's, shown: [w, h], left, top, width, height} as R.window gives it; without it, it is the box.
   R.levels = (map, width, height, {scale = null, at = null} = {}) => {
-    const shares = rescaled(R.sharesOf(map), map, scale, R.views[map.view].signed), [h, w] = map.shape;
+    const {shape, shares: own} = R.numbersOf(map), shares = rescaled(own, map, scale, R.views[map.view].signed), [h, w] = shape;
     let where = [0, w, 0, h];
     if (at) {
       const across = at.shown[0] / at.size[0], down = at.shown[1] / at.size[1], box = map.box;
@@ -115,7 +140,7 @@
         ...reach(box[1] * down, box[3] * down, at.top, at.top + at.height, h),
       ];
     }
-    return sample(shares, map.shape, where, [width, height]);
+    return sample(shares, shape, where, [width, height]);
   };
 
   // ---- colours
@@ -130,7 +155,7 @@
   const drained = level => Math.min(255, 2 * level);
 
   // Whether there are numbers to draw, or a picture of them. A map without a scale has no colours.
-  R.drawable = map => Boolean(map && map.scale && (map.data || map.image));
+  R.drawable = map => Boolean(map && map.scale && (map.data || map.image || map.small));
   const kind = map => R.views[map.view].kind;
   const strength = (map, share) => round(255 * (R.views[map.view].signed ? Math.abs(2 * share - 1) : share));
 
@@ -145,12 +170,17 @@
     return levels;
   }
 
-  // A map on a canvas of the caller's size that covers its box, or the window `at`.
+  const asked = new WeakMap();  // canvas -> the map that it waits for
+
+  // A map on a canvas of the caller's size that covers its box, or the window `at`. At once where the page has its
+  // numbers; else a promise.
   R.paint = (canvas, map, options) => {
     const context = canvas.getContext('2d'), {palette, opacity} = options;
-    if (!R.drawable(map) || !map.data || kind(map) === 'figure') {
+    asked.set(canvas, map);
+    if (!R.drawable(map) || !R.numbersOf(map)) {
       context.clearRect(0, 0, canvas.width, canvas.height);
-      return;
+      if (!map || !R.drawable(map)) return undefined;
+      return R.numbers(map).then(found => (found && asked.get(canvas) === map ? R.paint(canvas, map, options) : undefined));
     }
     const levels = levelsFor(canvas, map, options), picture = context.createImageData(canvas.width, canvas.height);
     const out = new Uint32Array(picture.data.buffer), table = R.palettes[palette], last = table.length / 3 - 1;
@@ -163,11 +193,12 @@
       out[k] = (colours[round(share * last)] | alphas[over ? strength(map, share) : 255]) >>> 0;
     }
     context.putImageData(picture, 0, 0);
+    return undefined;
   };
 
   // How far the photograph under a coarse map is drained, as the address of a mask; '' under one that is opaque.
   R.drain = (map, width, height, options) => {
-    if (!R.drawable(map) || !map.data || kind(map) !== 'map') return '';
+    if (!R.drawable(map) || !R.numbersOf(map) || kind(map) !== 'map') return '';
     const canvas = document.createElement('canvas');
     canvas.width = width;
     canvas.height = height;
@@ -189,25 +220,15 @@
     context.putImageData(picture, 0, 0);
   };
 
-  // ---- numbers
-
-  // A number to three digits, without an exponent where that is shorter.
-  R.number = v => {
-    if (v === null || v === undefined || Number.isNaN(v)) return 'none';
-    if (v === 0) return '0';
-    const size = Math.abs(v);
-    return size >= 1e5 || size < 1e-3 ? v.toExponential(2).replace('e+', 'e') : String(Number(v.toPrecision(3)));
-  };
-
   // What a map says at a place of the upright photograph: {x, y, share, text}; null where the network saw nothing.
   R.valueAt = (map, x, y) => {
-    const shares = map && map.scale && R.sharesOf(map);
-    if (!shares) return null;
-    const [h, w] = map.shape, [left, top, right, bottom] = map.box;
+    const numbers = map && map.scale && R.numbersOf(map);
+    if (!numbers) return null;
+    const {shares, exact, shape: [h, w]} = numbers, [left, top, right, bottom] = map.box;
     const column = Math.floor((x - left) / (right - left) * w), row = Math.floor((y - top) / (bottom - top) * h);
     if (column < 0 || row < 0 || column >= w || row >= h) return null;
     const share = shares[row * w + column], [low, high] = map.scale;
     const beyond = map.range && (share === 1 && map.range[1] > high ? '≥ ' : share === 0 && map.range[0] < low ? '≤ ' : '');
-    return {x: column, y: row, share, text: `${beyond || ''}${R.number(low + share * (high - low))}`};
+    return {x: column, y: row, exact, share, text: `${beyond || (exact ? '' : '≈ ')}${R.number(low + share * (high - low))}`};
   };
 }(globalThis.R = globalThis.R || {}));

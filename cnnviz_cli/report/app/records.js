@@ -77,10 +77,13 @@
   };
   R.useRecord.failed = i => missing.has(Math.floor(i / size));
 
+  // What a map explains, as the address says it: what the network says, what is true, or class 12, which was asked for.
+  R.roleOf = map => (map.role === 'asked' && map.target !== null ? `asked.${map.target}` : map.role);
+  R.plays = (map, role) => R.roleOf(map) === role || (map.role === 'both' && (role === 'says' || role === 'true'));
   // The map of a record for a view, of the class that is asked for, or else of any.
   R.mapOf = (record, view = R.state.view.value, role = R.state.role.value) => {
     const maps = record?.maps.filter(map => map.view === view) ?? [];
-    return maps.find(map => map.role === role || map.role === 'both') ?? maps[0] ?? null;
+    return maps.find(map => R.plays(map, role)) ?? maps[0] ?? null;
   };
   R.thumbUrl = record => (record?.thumb ? `data:image/webp;base64,${record.thumb}` : '');
   R.photoUrl = (i, record) => record?.photo || R.thumbUrl(record);

@@ -35,7 +35,7 @@
     sort: ['order', among(['order', 'name', 'gravest', 'probability', 'class'].concat(measured))],
     reverse: [false, onOff],
     view: [0, whole(0, Math.max(0, R.views.length - 1))],
-    role: ['says', among(['says', 'true'])],
+    role: ['says', text => (/^(says|true|asked\.\d+)$/.test(text) ? text : undefined)],
     overlay: [true, onOff],
     palette: ['', among(Object.keys(R.palettes))],
     opacity: [0.75, within(0, 1)],
@@ -43,7 +43,7 @@
     size: [phone ? 140 : 160, whole(90, 320)],
     open: ['', text => (R.indexOf(text) >= 0 ? text : undefined)],
     mode: ['one', among(['one', 'side', 'slider', 'blink'])],
-    other: ['', text => (/^\d{1,4}\.(says|true)$/.test(text) ? text : undefined)],
+    other: ['', text => (/^(photo|\d+\.(says|true|asked(\.\d+)?))$/.test(text) ? text : undefined)],
     rows: ['', words],
   };
   R.state = Object.fromEntries(Object.entries(SPEC).map(([key, [usual]]) => [key, signal(usual)]));
