@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from cnnviz_cli.core.errors import OutputError, UsageError
-from cnnviz_cli.core.text import did_you_mean, escape_text
+from cnnviz_cli.core.text import did_you_mean, escape_text, list_some
 from cnnviz_cli.files.output.file_names import is_output_folder
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import replace_file
-
-SHARE = 0.2
-"""Of a map's peak: what the region of a map is above (Zhou et al. 2016, section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,24 @@ class Told:
 
     Attributes:
         counts: what was written, how often, by its name in the singular.
-        left_out: sentences on what should be there and is not.
         notes: sentences on what the run does not have, so that it cannot be there.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def leave_out(self, what: str, source: str) -> None:
+        """Something of an image should be there and is not."""
+        self._left_out.setdefault(what, []).append(source)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Sentences on what should be there and is not."""
+        return [
+            f"{what} are left out: {len(sources)}, of {list_some(list(dict.fromkeys(sources)), 3)}"
+            for what, sources in self._left_out.items()
+        ]
 
 
 class Format:
