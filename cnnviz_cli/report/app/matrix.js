@@ -48,7 +48,7 @@
     const shown = confused.slice(0, room);
     return html`<${Table} matrix=${matrix} classes=${shown} />
       <div class="under"><span class="dim">${confused.length > room
-          ? `The ${room} most confused of ${confused.length} classes` : 'Rows: true. Columns: said.'}</span>
+          ? `Most confused ${room} of ${confused.length}` : 'Rows: true. Columns: said.'}</span>
         <button type="button" class="link" onClick=${() => { R.matrixOpen.value = true; }}>Whole matrix</button></div>
       ${mistakes.length > 0 && html`<h3>Most confused pairs</h3>
         <${Pairs} pairs=${mistakes.slice(0, 5)} most=${mistakes[0][2]} />`}`;

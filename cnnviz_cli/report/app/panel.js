@@ -82,8 +82,8 @@
     R.openPanel = () => { if (ref.current) ref.current.open = true; };
     if (!folds) return html`<aside class="side" aria-label="Filters"><div class="panel"><${Panel} /></div></aside>`;
     const count = R.filters.value.length;
-    return html`<aside class="side" aria-label="Filters"><details ref=${ref}>
-      <summary>Filters${count > 0 && html` <span class="badge">${count}</span>`}</summary>
+    return html`<aside class="side" aria-label="Filters"><details ref=${ref} name="fold">
+      <summary>Filters${count > 0 && html` <span class="tally-badge">${count}</span>`}</summary>
       <div class="panel"><${Panel} /></div></details></aside>`;
   }
   R.Side = Side;

@@ -47,7 +47,7 @@
     return html`<header class="head"><div class="title"><h1>${R.title}</h1>${names && html`<span class="dim">${names}</span>`}</div>
       <${Tabs} />${chosen() === 'images' ? html`<${Counts} />` : html`<span class="grow"></span>`}
       <div class="tools">
-        <button type="button" onClick=${R.copyLink} aria-keyshortcuts="y">Copy link</button>
+        <button type="button" class="copy" onClick=${R.copyLink} aria-keyshortcuts="y">Copy<span class="wide-only"> link</span></button>
         ${chosen() === 'images' && html`<button type="button" class="icon wide-only" aria-label="Print what is filtered" title="Print what is filtered"
           onClick=${R.print}><svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4.5 5.5v-4h7v4M4.5 11.5h-2v-6h11v6h-2M4.5 9.5h7v5h-7z" /></svg></button>`}
         <button type="button" class="icon" aria-label=${`Theme: ${words}`} title=${`Theme: ${words}`}

@@ -35,21 +35,25 @@
     const runs = R.runs.map((one, k) => [k, one.name, R.viewIn(k) < 0]);
     const palettes = (view.signed ? R.signedPalettes : R.plainPalettes).map(
       name => [name, (R.index.uneven ?? []).includes(name) ? `${name} (uneven)` : name]);
+    const roles = R.truths ? [['says', 'for the class said'], ['true', 'for the true class']] : [['says', 'for the class said']];
+    if (S.role.value.startsWith('asked.')) roles.push([S.role.value, `for ${R.label(S.role.value.slice(6))}`]);
     const palette = R.paletteOf(view), shared = view.shared, pixels = view.kind !== 'figure';
     return html`<div class="group" role="group" aria-label="Map">
-      ${R.runs.length > 1 && html`<label class="field"><span class="name">Checkpoint</span>
+      ${R.runs.length > 1 && html`<label class="field"><span class="sr">Checkpoint</span>
         <select value=${run} onChange=${event => { S.view.value = R.viewIn(Number(event.target.value)); }}>
         ${runs.map(([k, name, off]) => html`<option key=${k} value=${k} selected=${k === run} disabled=${off}>${name}</option>`)}
         </select></label>`}
-      <${Select} what="view" label="Map" of=${of} />
-      ${R.truths && html`<${Select} what="role" label="of" of=${[['says', 'the class said'], ['true', 'the true class']]} />`}
-      ${pixels && html`<label class="field"><span class="name">Palette</span>
+      <${Select} what="view" label="Map" of=${of} hidden=${true} />
+      ${roles.length > 1 && html`<${Select} what="role" label="The class it explains" of=${roles} hidden=${true} />`}
+      ${pixels && html`<label class="field palette"><span class="sr">Palette</span>
+        <canvas class="ramp" width="48" height="1" aria-hidden="true" ref=${canvas => canvas && R.paintBar?.(canvas, palette)}></canvas>
         <select value=${palette} onChange=${event => { S.palette.value = event.target.value; }}>
         ${palettes.map(([name, words]) => html`<option key=${name} value=${name} selected=${name === palette}>${words}</option>`)}
         </select></label>
-      <${Toggle} what="overlay" label="Overlay" />
-      <${Range} what="opacity" label="Opacity" words=${share => `${Math.round(100 * share)} %`} />
-      ${shared && html`<${Select} what="scale" label="Scale" of=${[['own', "each map's own"], ['shared', 'one for all']]} />`}`}
+      <span class="pair"><${Toggle} what="overlay" label="Overlay" />
+      <${Range} what="opacity" label="Opacity" hidden=${true} words=${share => `${Math.round(100 * share)} %`} /></span>
+      ${shared && html`<${Select} what="scale" label="Scale" hidden=${true}
+        of=${[['own', 'own scale'], ['shared', 'one scale for all']]} />`}`}
       <${Range} what="size" label="Size" min=${90} max=${320} step=${10} words=${side => `${side} px`} /></div>`;
   }
 
@@ -62,7 +66,7 @@
       return () => narrow.removeEventListener('change', tell);
     }, []);
     if (!folds) return html`<div class="toolbar" role="toolbar" aria-label="Order and maps"><${Order} /><${Map} /></div>`;
-    return html`<details class="toolbar"><summary>View</summary><div class="panel"><${Order} /><${Map} /></div></details>`;
+    return html`<details class="toolbar" name="fold"><summary>View</summary><div class="panel"><${Order} /><${Map} /></div></details>`;
   };
 
   // What is filtered, each with its cross; nothing where nothing is.
