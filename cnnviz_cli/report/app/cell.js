@@ -30,7 +30,7 @@
     const [w, h] = fit(record.size, room), state = map?.state;
     return html`<span class="stack" style=${{width: `${w}px`, height: `${h}px`}}>
       <img src=${url} width=${w} height=${h} alt="" decoding="async" />
-      ${map && S.overlay.value && R.drawable(map) && html`<${Overlay} record=${record} map=${map} w=${w} h=${h} />`}</span>
+      ${map && !record.drawn && S.overlay.value && R.drawable(map) && html`<${Overlay} record=${record} map=${map} w=${w} h=${h} />`}</span>
       ${state && state !== 'ok' && html`<span class="tag">${state}</span>`}`;
   }
 

@@ -71,8 +71,6 @@
   R.indexOf = source => places.get(source) ?? -1;
   R.outcome = (i, run = R.run.value) => R.column(`outcome.${run}`)?.[i] ?? 2;
   R.stateOf = (i, run = R.run.value) => index.states[R.value(`state.${run}`, i) ?? 0] ?? 'ok';
-  // A relative path as an address: names may hold '#', '%' or '?'.
-  R.href = path => path.split('/').map(encodeURIComponent).join('/');
   // Whether the truth of any image is known.
   const truth = R.column('truth');
   R.truths = truth ? truth.some(k => k !== R.none('truth')) : false;

@@ -33,11 +33,14 @@
 
   function Cell({cell, column, range}) {
     if (!cell) return html`<td class="none"><span aria-hidden="true">–</span><span class="sr">not judged</span></td>`;
-    const error = cell.error === null || cell.error === undefined ? '' : ` ± ${R.number(cell.error)}`;
+    // As many digits of the mean as its error leaves any sense to, and two of the error.
+    const known = Number.isFinite(cell.error) && cell.error > 0;
+    const digits = known ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(cell.error)))) : 0;
+    const mean = known ? cell.mean.toFixed(digits) : R.number(cell.mean), error = known ? ` ± ${cell.error.toFixed(digits)}` : '';
     return html`<td title=${R.count(cell.count, 'image')}><div class="judged"><${Bar} cell=${cell} column=${column} range=${range} />
-      <span class="number">${R.number(cell.mean)}<span class="dim">${error}</span></span>
-      ${cell.beats_controls === false && html`<span class="flag" title="no better than the controls">≯<span class="sr">no better than
-        the controls</span></span>`}</div></td>`;
+      <span class="number">${mean}<span class="dim">${error}</span></span>
+      ${cell.beats_controls === false && html`<span class="flag" title="not better than every control by one standard error">no
+        better<span class="sr"> than the controls</span></span>`}</div></td>`;
   }
 
   const ENDS = {high: 'higher is better', low: 'lower is better', none: 'describes'};

@@ -47,7 +47,11 @@
       const view = R.views[S.view.value], of = view?.signed ? R.signedPalettes : R.plainPalettes;
       S.palette.value = of[(of.indexOf(R.paletteOf(view)) + 1) % of.length];
     },
-    m: () => { if (R.views.length) S.view.value = (S.view.value + 1) % R.views.length; },
+    m: () => {
+      // In the grid those that lie over an image; in an image all, of which some are sheets.
+      const of = R.views.map((view, k) => k).filter(k => S.open.value !== '' || R.views[k].kind !== 'figure');
+      if (of.length) S.view.value = of.find(k => k > S.view.value) ?? of[0];
+    },
     t: () => next('role', ['says', 'true']),
     y: () => R.copyLink(),
     '?': () => { R.helpOpen.value = true; },

@@ -41,7 +41,7 @@
         return;
       }
       const tag = document.createElement('script');
-      tag.src = `${R.href(folder)}/chunk-${String(c).padStart(5, '0')}.js`;
+      tag.src = `${folder}/chunk-${String(c).padStart(5, '0')}.js`;
       tag.onload = () => {
         tag.remove();
         if (waiting.has(c)) giveUp(c);

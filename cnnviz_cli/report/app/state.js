@@ -18,6 +18,8 @@
   const measured = R.measures.concat(R.disagreements).map(of => of.column).filter(name => R.column(name));
   const onOff = text => ({0: false, 1: true}[text]);
   const words = text => text.slice(0, 500);
+  // The first view that lies over an image; of some commands, sheets of feature maps come before it.
+  const drawn = Math.max(0, R.views.findIndex(view => view.kind !== 'figure'));
   const phone = matchMedia('(max-width: 520px)').matches;
   const SPEC = {
     tab: ['images', among(['images', 'dreams', 'evaluation', 'concepts'])],
@@ -34,7 +36,7 @@
     noted: [false, onOff],
     sort: ['order', among(['order', 'name', 'gravest', 'probability', 'class'].concat(measured))],
     reverse: [false, onOff],
-    view: [0, whole(0, Math.max(0, R.views.length - 1))],
+    view: [drawn, whole(0, Math.max(0, R.views.length - 1))],
     role: ['says', text => (/^(says|true|asked\.\d+)$/.test(text) ? text : undefined)],
     overlay: [true, onOff],
     palette: ['', among(Object.keys(R.palettes))],
@@ -44,7 +46,6 @@
     open: ['', text => (R.indexOf(text) >= 0 ? text : undefined)],
     mode: ['one', among(['one', 'side', 'slider', 'blink'])],
     other: ['', text => (/^(photo|\d+\.(says|true|asked(\.\d+)?))$/.test(text) ? text : undefined)],
-    rows: ['', words],
   };
   R.state = Object.fromEntries(Object.entries(SPEC).map(([key, [usual]]) => [key, signal(usual)]));
   R.usual = key => SPEC[key][0];

@@ -31,7 +31,9 @@
   function Map() {
     const view = R.views[S.view.value], run = R.run.value;
     if (!view) return null;
-    const of = R.views.map((one, k) => [k, R.viewTitle(one, false), one.run]).filter(one => one[2] === run);
+    const of = R.views.map((one, k) => [k, one]).filter(([k, one]) => one.run === run && (one.kind !== 'figure' || one === view));
+    const families = [...new Set(of.map(([, one]) => one.family ?? ''))];
+    const option = ([k, one]) => html`<option key=${k} value=${k} selected=${one === view}>${R.viewTitle(one, false)}</option>`;
     const runs = R.runs.map((one, k) => [k, one.name, R.viewIn(k) < 0]);
     const palettes = (view.signed ? R.signedPalettes : R.plainPalettes).map(
       name => [name, (R.index.uneven ?? []).includes(name) ? `${name} (uneven)` : name]);
@@ -43,7 +45,10 @@
         <select value=${run} onChange=${event => { S.view.value = R.viewIn(Number(event.target.value)); }}>
         ${runs.map(([k, name, off]) => html`<option key=${k} value=${k} selected=${k === run} disabled=${off}>${name}</option>`)}
         </select></label>`}
-      <${Select} what="view" label="Map" of=${of} hidden=${true} />
+      <label class="field"><span class="sr">Map</span>
+        <select value=${S.view.value} onChange=${event => { S.view.value = Number(event.target.value); }}>
+        ${families.length < 2 ? of.map(option) : families.map(family => html`<optgroup key=${family} label=${family || 'others'}>
+          ${of.filter(([, one]) => (one.family ?? '') === family).map(option)}</optgroup>`)}</select></label>
       ${roles.length > 1 && html`<${Select} what="role" label="The class it explains" of=${roles} hidden=${true} />`}
       ${pixels && html`<label class="field palette"><span class="sr">Palette</span>
         <canvas class="ramp" width="48" height="1" aria-hidden="true" ref=${canvas => canvas && R.paintBar?.(canvas, palette)}></canvas>
@@ -81,7 +86,7 @@
   };
 
   R.RunNotes = () => {
-    const run = R.runs[R.run.value];
-    return run?.note ? html`<p class="run-note" role="note">${run.note}</p>` : null;
+    const words = [R.runs[R.run.value]?.note, R.index.fixed].filter(Boolean);
+    return words.length ? html`<p class="run-note" role="note">${words.join(' ')}</p>` : null;
   };
 })(globalThis.R);
