@@ -21,8 +21,8 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.annotations import RunAnnotations
-from cnnviz_cli.run.dream_judged_again import remember_earlier
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
+from cnnviz_cli.run.earlier_records import remember_earlier
 from cnnviz_cli.run.ground_truth import GroundTruth
 from cnnviz_cli.run.lifecycle import RunSetup, write_merged_sheets
 from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report
@@ -147,7 +147,7 @@ class ActorPool(PartPool[WorkerActor]):
         annotations = None if marked is None else RunAnnotations(marked, ready.labels)
         header = ready.header
         if header.beside is not None:
-            header, self._earlier = remember_earlier(header)
+            header, self._earlier = remember_earlier(header, thumbnails=self._settings.report)
             self._shares_scale = False  # pictures that are painted have no maps
         device = f"{len(self._members)} x {ready.device}"
         return RunSetup(header, device, ready.batch_size, truths, annotations, ready.subjects)

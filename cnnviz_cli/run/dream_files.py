@@ -19,7 +19,7 @@ from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.panels import ADVICE, State
 from cnnviz_cli.core.records import Arrays, DreamRecord, Output, Picture, Prediction, Subject
 from cnnviz_cli.core.text import escape_text, list_all
-from cnnviz_cli.files.output.file_names import THUMBNAIL, FolderNames, file_name
+from cnnviz_cli.files.output.file_names import REPORT, THUMBNAIL, FolderNames, file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.small_pictures import write_thumbnail
 from cnnviz_cli.render.dreamed import DreamTile, compose_change, picture_block
@@ -138,20 +138,25 @@ class DreamPresenter(SheetWriter):
         return parts
 
     def names(self, record: str, *, of_image: bool) -> list[str]:
-        """The files of a record that would be written."""
-        fields, folder = dream_fields(self._settings), FolderNames().folder_for(record)
+        """The files of a record that would be written, and the report."""
+        folder = FolderNames().folder_for(record) if of_image else "-".join(FolderNames().folder_for(record).split())
+        names = [file_name(*stem, self._suffix) for stem in self._stems(of_image=of_image)]
+        beside = [f"{folder}/{THUMBNAIL}", REPORT] if self._settings.report else []
+        return [*(f"{folder}/{name}" for name in names), *beside]
+
+    def _stems(self, *, of_image: bool) -> list[list[str]]:
+        fields = dream_fields(self._settings)
         if not of_image:
             tasks = [task for task in self._dreamer.tasks if task.wish == self._dreamer.tasks[0].wish]
-            stems = [self.stem(task, number=1, frame=None, of_image=False) for task in tasks]
-            return [f"{'-'.join(folder.split())}/{file_name(*stem, self._suffix)}" for stem in stems]
+            return [self.stem(task, number=1, frame=None, of_image=False) for task in tasks]
         frames = range(1, fields.frames + 1) if fields.frames > 1 else [None]
-        stems = [
+        pictures = [
             self.stem(task, number=number, frame=frame, of_image=True)
             for task in self._dreamer.tasks
             for number in range(1, fields.number + 1)
             for frame in frames
         ]
-        return [f"{folder}/{file_name(*stem, self._suffix)}" for stem in [[DREAM.name, COMPARE], *stems]]
+        return [[DREAM.name, COMPARE], *pictures]
 
     def write_change(self, folder: str, source: str, start: Bytes, pictures: Sequence[WrittenPicture]) -> Output:
         """An image, what was painted into it and the difference, on a sheet."""

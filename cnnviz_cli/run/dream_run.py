@@ -18,9 +18,9 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.against import Folder, asked_of
 from cnnviz_cli.run.dream_files import DreamPresenter, numbered
-from cnnviz_cli.run.dream_judged_again import remember_earlier
 from cnnviz_cli.run.dream_painter import DreamPainter, load_dreamer
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
+from cnnviz_cli.run.earlier_records import remember_earlier
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, execute_on
 from cnnviz_cli.run.manifest_header import device_name
 from cnnviz_cli.run.stage_timer import StageTimer
@@ -66,7 +66,7 @@ class DreamBackend(Backend):
             self.settings, self.images, self.sink, self.reporter, local_rank=self.local_rank, force=self.force
         )
         painter.timer = self.timer
-        header, self._earlier = remember_earlier(painter.header)
+        header, self._earlier = remember_earlier(painter.header, thumbnails=self.settings.report)
         return RunSetup(header, device_name(painter.dreamer.session.device), 1, subjects=painter.subjects)
 
     def records(self, slots: Sequence[tuple[Input, str]], ledger: Ledger) -> Iterator[ImageRecord]:

@@ -21,10 +21,10 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.files.output.verify import Problem
-from cnnviz_cli.run.dream_judged_again import judges_in
 from cnnviz_cli.run.dream_painter import load_dreamer
 from cnnviz_cli.run.dream_pictures import picture_of
 from cnnviz_cli.run.dreams import Dreamer, PaintTask, Reception
+from cnnviz_cli.run.earlier_records import judges_in
 
 TOLERANCE = 1e-3
 """How far a score may be from the manifest's, beside its size: another processor rounds otherwise."""

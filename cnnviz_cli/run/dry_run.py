@@ -15,7 +15,7 @@ from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine.device import select_device
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.file_names import FolderNames, file_name
+from cnnviz_cli.files.output.file_names import REPORT, THUMBNAIL, FolderNames, file_name
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.models.spec.weights import offline_weights
 from cnnviz_cli.render import SUFFIXES, Caption
@@ -24,7 +24,7 @@ from cnnviz_cli.run.budget import panels_of_zeros
 from cnnviz_cli.run.capability_check import MethodRequest, select_methods
 from cnnviz_cli.run.image_data import style_of
 from cnnviz_cli.run.judging import prepare_judged
-from cnnviz_cli.run.present import ARRAYS, EVALUATED, OVERVIEW, FigureNames, comparison_names
+from cnnviz_cli.run.present import ARRAYS, EVALUATED, GREY, OVERVIEW, FigureNames, comparison_names, reported_as
 from cnnviz_cli.run.recipe_plans import describe_plans, plan_recipes, total_cost
 from cnnviz_cli.run.session import Session
 
@@ -57,11 +57,18 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     folder = FolderNames().folder_for(sources[0].name)
     shown: dict[str, list[tuple[Panel, Caption]]] = {}
     names = [file_name(OVERVIEW, suffix)] if naming.with_overview else []
+    greys: list[str] = []
+    with_arrays = settings.save_arrays
     # Which figures a method gives, only its answers tell.
     for task, work, panels in zip(explainer.tasks, tasks, panels_of_zeros(explainer), strict=True):
         for panel in panels:
             target = "" if panel.target is None else session.target_names[panel.target]
-            names.append(file_name(*naming.stem(work, panel, panels, target), suffix))
+            stem = naming.stem(work, panel, panels, target)
+            names.append(file_name(*stem, suffix))
+            if settings.report:
+                how = reported_as(panel)
+                greys += [file_name(*stem, GREY)] if how == "grey" else []
+                with_arrays |= how == "numbers"
             caption = Caption(title=task.method.name, layer=panel.layer or "", target=target)
             shown.setdefault(task.method.family, []).append((panel, caption))
     most = columns_in(style_of(settings).size.layout_width)
@@ -71,8 +78,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
     ]
     if command == EVALUATE and explainer.judge and explainer.judge.draws_images:
         names.insert(0, file_name(EVALUATED, suffix))
-    if settings.save_arrays:
-        names.append(ARRAYS)
+    names += [*greys, *([THUMBNAIL] if settings.report else []), *([ARRAYS] if with_arrays else [])]
     return DryRun(
         inputs=[source.name for source in sources],
         plan_lines=[
@@ -80,7 +86,7 @@ def describe_run(command: str, settings: Settings, sources: Sequence[Source], re
             *(explainer.judge.lines() if explainer.judge else ()),
         ],
         cost=explainer.whole_cost,
-        outputs=[f"{folder}/{name}" for name in names],
+        outputs=[*(f"{folder}/{name}" for name in names), *([REPORT] if settings.report else [])],
     )
 
 

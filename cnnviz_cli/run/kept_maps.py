@@ -177,9 +177,10 @@ def _is_of(output: Output, task: Task, panel: Panel, target: Prediction | None) 
 
 def _values_of(output: Output, panel: SingleMap, arrays: NamedArrays) -> np.ndarray[Any, Any]:
     (kind,) = panel.arrays()
-    name = f"{output.path.rpartition('/')[2].rpartition('.')[0]}.{kind}"
+    # Older manifests do not say which array it is.
+    name = output.array or f"{output.path.rpartition('/')[2].rpartition('.')[0]}.{kind}"
     if name not in arrays:
-        raise ImageError(f"its arrays have no '{escape_text(name, 200)}'")
+        raise ImageError(f"its arrays have no '{escape_text(name, 200)}', which the run keeps under --save-arrays")
     return arrays[name]
 
 

@@ -38,7 +38,7 @@ from cnnviz_cli.files.output.run_report import RunReport, write_run_report
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink, locate
 from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run, refuse_results_in_the_way
-from cnnviz_cli.run.dream_judged_again import holds_with
+from cnnviz_cli.run.earlier_records import ThumbnailCheck, holds_with
 from cnnviz_cli.run.identity import request_digest, run_seal
 from cnnviz_cli.run.stage_timer import StageTimer
 
@@ -164,9 +164,14 @@ def execute_on(
                 reporter.say(f"{len(own_slots)} of {len(slots)} records")
             header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
             names = [one.name for one in inputs]
+            # Of pictures that are painted the backend sees to it: none is painted again for a thumbnail.
+            check = ThumbnailCheck(header.holds) if settings.report and setup.subjects is None else None
+            header = replace(header, holds=check.holds) if check else header
             refuse_results_in_the_way(sink.root, settings, header, shard)
             earlier = ledger.begin(header, names, own_slots, fold_of(settings))
             report_earlier_run(earlier, len(own_slots), settings.output, reporter, setup.batch_size)
+            if check and check.words:
+                reporter.say(check.words)
             stopped = _collect_records(backend, own_slots, ledger, reporter)
             after = AfterRun()
             if stopped is None and header.evaluation and not shard.label:
@@ -402,6 +407,8 @@ def conclude_if_done(
         inputs = sources or [Subject.model_validate_json(json.dumps(one)) for one in header.beside["subjects"]]
         sheets = _sheets_before(root / shard.manifest)
         header = replace(header, holds=partial(holds_with, header.beside["judges"]))
+    if settings.report:
+        header = replace(header, holds=ThumbnailCheck(header.holds).holds)
     if not inputs or sheets is None:
         return None
     sink = Sink(root, shard.label)

@@ -12,7 +12,7 @@ from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.sink import DiskQueue, Sink
-from cnnviz_cli.run.dream_judged_again import EarlierPictures
+from cnnviz_cli.run.earlier_records import EarlierPictures
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.image_data import OutputSlot
 from cnnviz_cli.run.pipeline import MapScales, Pipeline

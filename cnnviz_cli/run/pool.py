@@ -17,7 +17,7 @@ from cnnviz_cli.core.figure_settings import BY_RUN
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.files.output.resume import Ledger
-from cnnviz_cli.run.dream_judged_again import EarlierPictures
+from cnnviz_cli.run.earlier_records import EarlierPictures
 from cnnviz_cli.run.lifecycle import Backend
 from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report, WorkUnit, split_work
 from cnnviz_cli.run.pipeline import ALL_MAPS_FIRST, NOTHING_DRAWN

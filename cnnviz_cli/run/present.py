@@ -9,7 +9,7 @@ from io import BytesIO
 from itertools import count
 from math import isfinite
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import compose_comparison
 from cnnviz_cli.render.figures import Figure, Scene, compose_figure, encode_figure, fit_width, fit_widths
 from cnnviz_cli.render.overview import compose_overview
-from cnnviz_cli.render.raster import Encoded
+from cnnviz_cli.render.raster import MAX_SIDE, Encoded
 from cnnviz_cli.render.scaling import color_limits, range_of, state_of
 from cnnviz_cli.run.image_data import ImageResult, LoadedImage, RenderSpec, TaskName, Wording
 from cnnviz_cli.run.judged_records import (
@@ -261,12 +261,12 @@ class Presenter:
     def _kept_arrays(self, stem: Sequence[str], panel: Panel) -> dict[str, str]:
         """By what they hold the names of a panel's arrays that are kept: all, or for the report of a map with few
         values."""
-        wanted = self._spec.save_arrays or (self._spec.report and _is_plain_map(panel) and not _is_large(panel))
+        wanted = self._spec.save_arrays or (self._spec.report and reported_as(panel) == "numbers")
         return {part: file_name(*stem, part) for part in panel.arrays()} if wanted else {}
 
     def _write_grey(self, path: str, panel: Panel, scale: tuple[float, float] | None) -> Picture | None:
         """For the report a large map in grey; None of others, and where no colour stands for a number."""
-        if scale is None or not (self._spec.report and _is_plain_map(panel) and _is_large(panel)):
+        if scale is None or not self._spec.report or reported_as(panel) != "grey":
             return None
         return write_grey(self._sink, path, np.asarray(panel.parts()[0])[0], scale)
 
@@ -412,13 +412,15 @@ def _array_fields(panel: Panel, kept: Mapping[str, str]) -> dict[str, Any]:
     return {"arrays": dict(kept) or None}
 
 
-def _is_plain_map(panel: Panel) -> bool:
-    """Whether a panel is one map of numbers that colours of a palette stand for."""
-    return isinstance(panel, SingleMap) and not panel.in_colour
-
-
-def _is_large(panel: Panel) -> bool:
-    return np.size(panel.parts()[0]) > MOST_VALUES
+def reported_as(panel: Panel) -> Literal["numbers", "grey", "figure"]:
+    """How a report shows the panel of one image: a map with colours of a palette by its numbers, or in grey if they are
+    many; any other panel by its figure."""
+    if not isinstance(panel, SingleMap) or panel.in_colour:
+        return "figure"
+    height, width = panel.values.shape[-2:]
+    if height * width <= MOST_VALUES:
+        return "numbers"
+    return "grey" if max(height, width) <= MAX_SIDE["webp"] else "figure"
 
 
 def _judged_fields(
