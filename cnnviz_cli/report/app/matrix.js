@@ -71,9 +71,9 @@
         <button type="button" class="icon" aria-label="Close" onClick=${() => ref.current.close()}>✕</button></div>
       <div class="sheet-body" tabindex="0" role="group" aria-label="Confusion matrix and pairs">
         <p class="dim">Rows are true classes, columns are what the network says, among the images that the other filters let
-          through. ${more && !all ? `These are the 12 most confused of ${matrix.confused.length} classes.` : ''}
+          through. ${more && !all ? `These are the 12 most confused of ${matrix.confused.length} classes.` : ''}${' '}
           ${all && matrix.confused.length > WHOLE
-            ? `These are the ${WHOLE} most confused of ${matrix.confused.length} classes; the pairs below are of all.` : ''}
+            ? `These are the ${WHOLE} most confused of ${matrix.confused.length} classes; the pairs below are of all.` : ''}${' '}
           A number filters the images and stays pressed.</p>
         <div class="scroll" tabindex="0" role="group" aria-label="Confusion matrix">
           <${Table} matrix=${matrix} classes=${matrix.confused.slice(0, wide)} /></div>

@@ -4,7 +4,7 @@
   const {html, render} = V, S = R.state;
 
   const models = [...new Set(R.runs.map(run => run.model))];
-  R.title = R.index.title || models.join(', ') || 'cnnviz report';
+  R.title = (R.index.title ?? '').replace(/^cnnviz report: /, '') || models.join(', ') || 'cnnviz report';
   document.title = `${R.title} · cnnviz report`;
 
   const tabs = [['images', 'Images']];
@@ -44,7 +44,7 @@
   function Head() {
     const [sign, words] = THEMES[R.theme.value];
     const names = R.runs.length > 1 ? R.runs.map(run => run.name).join(' · ') : R.runs[0]?.weights ?? '';
-    return html`<header class="head"><div class="title"><h1>${R.title}</h1>${names && html`<span class="dim">${names}</span>`}</div>
+    return html`<header class="head"><div class="title"><h1 title=${R.title}>${R.title}</h1>${names && html`<span class="dim">${names}</span>`}</div>
       <${Tabs} />${chosen() === 'images' ? html`<${Counts} />` : html`<span class="grow"></span>`}
       <div class="tools">
         <button type="button" class="copy" onClick=${R.copyLink} aria-keyshortcuts="y">Copy<span class="wide-only"> link</span></button>

@@ -26,7 +26,8 @@
     <${Select} what="sort" label="Sort" of=${R.sorts()} onPick=${sort => R.set({sort, reverse: false})} />
     <button type="button" class="turn" onClick=${() => { S.reverse.value = !S.reverse.value; }}
       aria-label=${`Turned round: now ${turned()}`}><span aria-hidden="true">${S.reverse.value ? '↑' : '↓'}</span>${' '}
-      <span class="said">${turned()}</span></button></div>`;
+      <span class="said">${turned()}</span></button>
+    <${Range} what="size" label="Size" min=${90} max=${320} step=${10} words=${side => `${side} px`} /></div>`;
 
   function Map() {
     const view = R.views[S.view.value], run = R.run.value;
@@ -59,7 +60,7 @@
       <${Range} what="opacity" label="Opacity" hidden=${true} words=${share => `${Math.round(100 * share)} %`} /></span>
       ${shared && html`<${Select} what="scale" label="Scale" hidden=${true}
         of=${[['own', 'own scale'], ['shared', 'one scale for all']]} />`}`}
-      <${Range} what="size" label="Size" min=${90} max=${320} step=${10} words=${side => `${side} px`} /></div>`;
+    </div>`;
   }
 
   const narrow = matchMedia('(max-width: 860px)');
