@@ -39,7 +39,6 @@ OTHERS = {
         "vendor.read_text(encoding='utf-8')",
     },
     "report/write.py": {"temporary.open('xb')"},
-    "report/maps.py": {"archive.open(names[key])"},  # in memory
     "files/output/sink.py": {
         "temporary.open('xb')",
         "pickle.load(self._file)",

@@ -1,5 +1,5 @@
 """One offline page of one or several runs."""
 
-from cnnviz_cli.report.write import PAGE, ReportOptions, WrittenReport, write_report
+from cnnviz_cli.report.write import ReportOptions, WrittenReport, write_report
 
-__all__ = ["PAGE", "ReportOptions", "WrittenReport", "write_report"]
+__all__ = ["ReportOptions", "WrittenReport", "write_report"]

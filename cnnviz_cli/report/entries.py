@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from cnnviz_cli.core.panels import advice
 from cnnviz_cli.core.records import Json, Prediction
 from cnnviz_cli.core.text import escape_text, format_percent
+from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.report.maps import INLINE_SIDE, Map, rank_vector, shares, stored_maps
+from cnnviz_cli.report.maps import MOST_INLINE, Map, rank_vector, shares, stored_levels, stored_maps
 from cnnviz_cli.report.page import to_base64, to_json
 from cnnviz_cli.report.pictures import Pictures, Place, grey_picture
-from cnnviz_cli.report.runs import SavedRun
 from cnnviz_cli.report.survey import NONE, Survey, ViewKey
 
 MOST_PAIRS = 28
@@ -121,13 +121,11 @@ class EntryMaker:
                 continue
             number, target = self.survey.views[key], output["target"]
             facts = self.views.setdefault(key, ViewFacts())
-            values, scale = stored.get(output["path"]), output["scale"]
-            drawn = {"data": "", "small": "", "image": None, "shape": None}
-            if values is not None and scale is not None:
-                drawn = self._numbers(f"{at:06d}-{len(found)}-{run}", values, scale, facts)
-                vector = rank_vector(values) if number not in vectors else None
-                if vector is not None:
-                    vectors[number] = vector
+            drawn = self._numbers(f"{at:06d}-{run}-{len(found)}", root, output, stored.get(output["path"]), facts)
+            values = drawn.pop("values")
+            vector = rank_vector(values) if values is not None and number not in vectors else None
+            if vector is not None:
+                vectors[number] = vector
             contrast = output.get("contrast")
             found.append(
                 {
@@ -138,7 +136,7 @@ class EntryMaker:
                     "title": "" if target is None else escape_text(Prediction.model_validate(target).title),
                     "role": _role(record, target),
                     "range": output["range"],
-                    "scale": scale,
+                    "scale": output["scale"],
                     "state": output["state"],
                     "sentence": advice(
                         output["state"],
@@ -156,17 +154,24 @@ class EntryMaker:
             )
         return found
 
-    def _numbers(self, name: str, values: Map, scale: Sequence[float], facts: ViewFacts) -> Json:
-        levels = shares(values, scale)
+    def _numbers(self, name: str, root: Path, output: Json, values: Map | None, facts: ViewFacts) -> Json:
+        """How the page draws a map, and its `values` or shares (h, w), if there are any."""
+        said: Json = {"data": "", "small": "", "image": None, "shape": None, "values": None}
+        scale, grey = output["scale"], output.get("grey")
+        if scale is None:
+            return said
+        levels = shares(values, scale) if values is not None else stored_levels(root, grey) if grey else None
         if levels is None:
-            return {"data": "", "small": "", "image": None, "shape": list(values.shape)}
-        kind = "map" if max(levels.shape) <= INLINE_SIDE else "pixels"
+            return said
+        kind = "map" if levels.size <= MOST_INLINE else "pixels"
         facts.take(kind, scale)
+        said |= {"shape": list(levels.shape), "values": levels if values is None else values}
         if kind == "map":
-            return {"data": to_base64(levels.tobytes()), "small": "", "image": None, "shape": list(levels.shape)}
-        small = to_base64(grey_picture(levels, _SMALL[self.place.mode]))
-        image = self.place.keep(f"maps/{name}.webp", grey_picture(levels)) if self.place.mode == "folder" else None
-        return {"data": "", "small": small, "image": image, "shape": list(levels.shape)}
+            return said | {"data": to_base64(levels.tobytes())}
+        image = self._link(root, grey["path"]) if grey else None
+        if image is None and self.place.mode == "folder":
+            image = self.place.keep(f"maps/{name}.webp", grey_picture(levels))
+        return said | {"small": to_base64(grey_picture(levels, _SMALL[self.place.mode])), "image": image}
 
     def _compare(self, at: int, pair: tuple[int, int], vectors: Mapping[int, NDArray[np.float64]]) -> None:
         column = self.disagreements.get(pair)

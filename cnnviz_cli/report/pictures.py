@@ -90,7 +90,7 @@ def _recorded(root: Path, record: Mapping[str, Any], side: int) -> bytes | None:
     thumbnail = record.get("thumbnail")
     if thumbnail is None or not side:
         return None
-    data = _written(root, thumbnail)
+    data = written_file(root, thumbnail)
     longer = max(thumbnail["width"], thumbnail["height"])
     if data is None or longer < _LEAST_RECORDED * side < _LEAST_RECORDED * max(
         record["width"] or 0, record["height"] or 0
@@ -101,10 +101,10 @@ def _recorded(root: Path, record: Mapping[str, Any], side: int) -> bytes | None:
 
 def _first_figure(root: Path, record: Mapping[str, Any]) -> bytes | None:
     """The first figure of one map."""
-    return next(filter(None, (_written(root, one) for one in record["outputs"] if one["method"] is not None)), None)
+    return next(filter(None, (written_file(root, one) for one in record["outputs"] if one["method"] is not None)), None)
 
 
-def _written(root: Path, about: Mapping[str, Any]) -> bytes | None:
+def written_file(root: Path, about: Mapping[str, Any]) -> bytes | None:
     """A file that a run has written, if it is there with the bytes that its record says."""
     try:
         data = read_regular(locate(root, about["path"]), MAX_BYTES, follow=False)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cnnviz_cli.core.panels import ADVICE
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.report.runs import SavedRun
+from cnnviz_cli.files.output.saved_run import SavedRun
 
 RIGHT, WRONG, UNKNOWN, FAILED, UNTOLD = range(5)
 """Outcomes; `UNTOLD` would be right or wrong if this run knew what is true."""

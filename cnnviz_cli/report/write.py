@@ -15,17 +15,16 @@ from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.palettes import palette_bytes
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.file_names import MANIFEST, REPORT
+from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import explain_write_errors
 from cnnviz_cli.report.columns import Columns, Numbers, Order, encode_columns
 from cnnviz_cli.report.entries import EntryMaker
 from cnnviz_cli.report.page import INDEX_ID, body, data_block, encode_path, foot, head, links_from, to_base64, to_json
 from cnnviz_cli.report.photographs import Photographs
 from cnnviz_cli.report.pictures import Pictures
-from cnnviz_cli.report.runs import SavedRun
 from cnnviz_cli.report.survey import STATES, Survey, ViewKey
 
-PAGE = "report.html"
 CHUNK = 50
 """Entries of a chunk of data, which a browser reads at once."""
 
@@ -91,7 +90,7 @@ def write_report(folders: Sequence[Path], options: ReportOptions) -> WrittenRepo
         UsageError: a folder holds no run, or an option does not fit.
         OutputError: the page cannot be written, or is larger than a single file may be.
     """
-    page = options.output or folders[0] / PAGE
+    page = options.output or folders[0] / REPORT
     with ExitStack() as stack:
         runs = [stack.enter_context(SavedRun(folder)) for folder in folders]
         names = run_names(folders)
@@ -159,7 +158,7 @@ def _index(
         "n": len(order),
         "chunk": CHUNK,
         "mode": writer.mode,
-        "data": writer.data_address,
+        "folder": writer.data_address,
         "side": options.thumbnails,
         "labels": survey.labels.names,
         "runs": [_run_facts(run, name, writer) for run, name in zip(runs, names, strict=True)],

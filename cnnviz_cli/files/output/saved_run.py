@@ -97,6 +97,13 @@ class SavedRun:
         record: Json = json.loads(record_in_line(line) if self._journals else line.strip().removesuffix(b","))
         return record
 
+    def setting(self, *path: str) -> Any:
+        """A setting of the run by its keys; None where it has none."""
+        found: Any = self.facts.get("run")
+        for key in ("config", *path):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
     @property
     def finished(self) -> bool:
         """Whether there is a manifest, which is written at the end."""
