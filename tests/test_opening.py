@@ -38,7 +38,7 @@ OTHERS = {
         "room.joinpath('app', name).read_text(encoding='utf-8')",
         "vendor.read_text(encoding='utf-8')",
     },
-    "report/write.py": {"temporary.open('xb')"},
+    "report/storage.py": {"temporary.open('xb')"},
     "files/output/sink.py": {
         "temporary.open('xb')",
         "pickle.load(self._file)",

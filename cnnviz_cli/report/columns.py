@@ -70,6 +70,10 @@ class Columns:
         told = np.where(self.predicted[run] == self.truth, RIGHT, WRONG)
         return np.where(found == UNTOLD, np.where(self.truth == NONE, UNKNOWN, told), found)
 
+    def present(self) -> list[Numbers]:
+        """Of each run, whether it has each entry."""
+        return [self._positions(run) != NONE for run, _ in self._tables()]
+
     def measures(self) -> list[tuple[tuple[Any, str], Numbers]]:
         """By view, or None, and column."""
         found = []

@@ -55,7 +55,7 @@ class EntryMaker:
     survey: Survey
     place: Place
     pictures: Pictures
-    command: Callable[[int, Mapping[str, Any], Mapping[str, Any]], str]
+    commands: Sequence[Callable[[Mapping[str, Any], Mapping[str, Any]], str]]
     count: int
     views: dict[ViewKey, ViewFacts] = field(default_factory=dict)
     disagreements: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class EntryMaker:
             if record["outputs"]
             else None,
             "sheets": [[_sheet_title(o), self._link(root, o["path"])] for o in sheets],
-            "record": record if len(to_json(record)) <= MOST_RECORD else None,
+            "record": _brief(record),
         }
 
     def _link(self, root: Path, relative: str) -> str | None:
@@ -148,7 +148,7 @@ class EntryMaker:
                     "figure": self._link(root, output["path"]),
                     "box": record["seen"]["box"] if record.get("seen") else None,
                     "measures": {**(output.get("measures") or {}), **output["statistics"]},
-                    "command": self.command(run, record, output),
+                    "command": self.commands[run](record, output),
                     **drawn,
                 }
             )
@@ -182,6 +182,14 @@ class EntryMaker:
             column = self.disagreements[pair] = np.full(self.count, np.nan, np.float32)
         one, other = pair
         column[at] = 1 - float(vectors[one] @ vectors[other])
+
+
+def _brief(record: Json) -> Json | None:
+    """A record without curves; None where it is too long all the same."""
+    outputs: Any = record["outputs"]
+    plain = [{key: value for key, value in output.items() if key != "curves"} for output in outputs]
+    said = {key: value for key, value in record.items() if key != "controls"} | {"outputs": plain}
+    return said if len(to_json(said)) <= MOST_RECORD else None
 
 
 def _role(record: Mapping[str, Any], target: Mapping[str, Any] | None) -> str:

@@ -1,0 +1,212 @@
+"""The index of a page: what runs and views there are, all numbers that filter and sort, and what is not there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cnnviz_cli import __version__
+from cnnviz_cli.core.palettes import palette_bytes
+from cnnviz_cli.core.records import Json
+from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.output.file_names import MANIFEST
+from cnnviz_cli.files.output.saved_run import SavedRun
+from cnnviz_cli.report.columns import Columns, Numbers, encode_columns
+from cnnviz_cli.report.entries import MOST_PAIRS, EntryMaker
+from cnnviz_cli.report.page import to_base64
+from cnnviz_cli.report.pictures import Place
+from cnnviz_cli.report.storage import CHUNK, FolderPage
+from cnnviz_cli.report.survey import STATES, ViewKey
+from cnnviz_cli.report.tabs import ColumnFact, column_facts, leaderboard, unit_tiles
+
+FORMAT = 1
+"""Of the data; a number higher where a script of before could not read it."""
+
+MOST_MEASURES = 48
+"""Numbers of measures by which a page filters and sorts: each takes five bytes an image."""
+
+UNEVEN = ("jet", "turbo")
+"""Palettes in which equal steps of a map do not look equal."""
+
+_PLAIN, _SIGNED = "inferno", "blue-red"  # the palettes of runs that name none
+
+
+class Index:
+    """Made when all entries are: `make` gives the index, and `lost` whether something that a record lists is gone."""
+
+    def __init__(
+        self, runs: Sequence[SavedRun], names: Sequence[str], columns: Columns, order: Numbers, maker: EntryMaker
+    ) -> None:
+        """`order` are the entries that `maker` has made, in the order of the page."""
+        self._runs, self._names, self._columns, self._order, self._maker = runs, names, columns, order, maker
+        self._survey = columns.survey
+        self._unsorted = 0
+
+    def make(self, page: FolderPage, *, title: str, palette: str, titles: Mapping[str, str]) -> Json:
+        """The index; `palette` is that of unsigned maps, or empty; `titles` are those of methods, by name."""
+        views = list(self._survey.views)
+        several = len(self._runs) > 1
+        words = [_view_title(key, titles) + (f" · {self._names[key.run]}" if several else "") for key in views]
+        measures, measured = self._measures({key: words[at] for at, key in enumerate(views)})
+        pairs = sorted(self._maker.disagreements)
+        disagreements = {f"disagreement.{at}": self._maker.disagreements[pair] for at, pair in enumerate(pairs)}
+        known = palette_bytes()
+        return {
+            "format": FORMAT,
+            "tool": f"cnnviz {__version__}",
+            "title": title,
+            "n": len(self._order),
+            "chunk": CHUNK,
+            "mode": page.mode,
+            "folder": page.folder,
+            "side": self._maker.pictures.side,
+            "labels": self._survey.labels.names,
+            "runs": [_run(run, name, page) for run, name in zip(self._runs, self._names, strict=True)],
+            "views": [self._view(key, palette, titles) for key in views],
+            "columns": encode_columns(self._columns, self._order, measured | disagreements),
+            "sources": [escape_text(self._survey.sources[entry]) for entry in self._order],
+            "states": list(STATES),
+            "measures": measures,
+            "disagreements": [
+                {"column": name, "title": f"{words[one]} / {words[other]}", "views": [one, other]}
+                for name, (one, other) in zip(disagreements, pairs, strict=True)
+            ],
+            "palettes": {name: to_base64(colours) for name, colours in known.items()},
+            "signed_palettes": [name for name, colours in known.items() if len(colours) // 3 % 2],
+            "uneven": list(UNEVEN),
+            "photos": self._maker.pictures.linked > 0,
+            "fixed": self._fixed(),
+            "missing": list(self.sentences()),
+            "tabs": self._tabs(page),
+        }
+
+    def _measures(self, words: Mapping[ViewKey, str]) -> tuple[list[Json], dict[str, Numbers]]:
+        """What one can filter and sort by, beside what every image has, and its numbers; what ranks methods first."""
+        told = [column_facts(run.facts) for run in self._runs]
+        found = []
+        for (view, column), numbers in self._columns.measures():
+            fact = ColumnFact(column) if view is None else told[view.run].get(column, ColumnFact(column))
+            title = fact.title if view is None else f"{fact.title} · {words[view]}"
+            found.append((fact, title, numbers))
+        found.sort(key=lambda one: not one[0].ranked)
+        self._unsorted = len(found) - MOST_MEASURES
+        listed = [
+            {"column": f"measure.{at}", "title": title, "better": fact.better}
+            for at, (fact, title, _) in enumerate(found[:MOST_MEASURES])
+        ]
+        return listed, {f"measure.{at}": one[2][self._order] for at, one in enumerate(found[:MOST_MEASURES])}
+
+    def _view(self, key: ViewKey, palette: str, titles: Mapping[str, str]) -> Json:
+        facts = self._maker.views.get(key)
+        signed, known = facts is not None and facts.signed, palette_bytes()
+        said = self._runs[key.run].setting("signed_palette" if signed else "palette")
+        wished = said if signed else palette or said
+        return {
+            "run": key.run,
+            "family": key.family,
+            "method": key.method,
+            "title": _view_title(key._replace(layer=""), titles),
+            "layer": escape_text(key.layer) if key.layer else None,
+            "palette": wished if wished in known else _SIGNED if signed else _PLAIN,
+            "signed": signed,
+            "kind": facts.kind if facts else "figure",
+            "shared": list(facts.widest) if facts and facts.widest else None,
+        }
+
+    def _tabs(self, page: FolderPage) -> Json:
+        place: Place = page
+        tiles = [
+            tile
+            for run, (saved, records) in enumerate(zip(self._runs, self._survey.units, strict=True))
+            for tile in unit_tiles(run, saved, records, place, self._maker.pictures.side)
+        ]
+        boards = [leaderboard(name, saved, page) for name, saved in zip(self._names, self._runs, strict=True)]
+        return {"dreams": tiles or None, "evaluation": [*filter(None, boards)] or None, "concepts": None}
+
+    def _fixed(self) -> str | None:
+        drawn = self._maker.pictures.made["figure"]
+        if not drawn:
+            return None
+        of = "The thumbnails" if drawn == len(self._order) else f"{drawn} of the thumbnails"
+        return (
+            f"{of} are figures as they were drawn, since the photographs were not found: palette and opacity change "
+            "nothing in them. Name the photographs' folder: cnnviz report OUT --photos DIR"
+        )
+
+    @property
+    def lost(self) -> bool:
+        """Whether files that records list are gone or changed, or lie outside."""
+        missing = self._maker.missing
+        return any(missing[word] for word in ("arrays gone", "figures gone", "outside", "photographs changed"))
+
+    def sentences(self) -> Iterator[str]:
+        """What is not there, and what that means."""
+        missing = self._maker.missing + Counter(
+            {f"photographs {word}": count for word, count in self._maker.pictures.photographs.missing.items()}
+        )
+        for run, name in zip(self._runs, self._names, strict=True):
+            if run.note:
+                yield f"{name}: {run.note}"
+        yield from self._apart()
+        for word, sentence in _SENTENCES.items():
+            if missing[word]:
+                yield sentence.format(_images(missing[word]), missing[word])
+        if self._maker.pictures.side and self._maker.pictures.made["none"]:
+            yield f"{_images(self._maker.pictures.made['none'])} without a picture."
+        if self._unsorted > 0:
+            yield f"One can sort by {MOST_MEASURES} numbers of measures; {self._unsorted} more are with each picture."
+
+    def _apart(self) -> Iterator[str]:
+        """Which runs are of other images."""
+        positions = self._columns.present()
+        for run in range(1, len(self._runs)):
+            both = int((positions[0] & positions[run]).sum())
+            first, name = self._names[0], self._names[run]
+            if not both:
+                yield f"{first} and {name} have no image in common: there is nothing to compare."
+                continue
+            for one, other, rows in (
+                (first, name, positions[0] & ~positions[run]),
+                (name, first, positions[run] & ~positions[0]),
+            ):
+                if count := int(rows.sum()):
+                    yield f"{_images(count)} of {one} {'is' if count == 1 else 'are'} not in {other}."
+
+
+_SENTENCES = {
+    "arrays unsaved": "The maps of {0} have no numbers: the run did not keep them. With --report it does.",
+    "arrays gone": "The numbers of the maps of {0} are gone, or not those of the run.",
+    "figures gone": "{1} figures are gone.",
+    "photographs gone": "The photographs of {0} were not found below --photos.",
+    "photographs changed": "The photographs of {0} are not those that were explained: their bytes differ.",
+    "outside": "{1} of the manifest's paths lead out of its folder, and are not followed.",
+    "pairs": f"Disagreement is computed for {MOST_PAIRS} pairs of maps, and not for the others.",
+}
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
+def _run(run: SavedRun, name: str, page: FolderPage) -> Json:
+    model: Any = run.facts.get("model") or {}
+    about: Any = run.facts.get("run") or {}
+    weights = str(model.get("weights", ""))
+    return {
+        "name": name,
+        "model": escape_text(str(model.get("name", ""))),
+        "weights": escape_text(weights),
+        "random": weights.startswith("random") or weights == "none",
+        "command": escape_text(str(about.get("command", ""))),
+        "status": str(about.get("status", "ok")) if run.finished else "unfinished",
+        "manifest": page.link(run.root / MANIFEST) if run.finished else None,
+        "sha256": run.digest,
+        "note": run.note or None,
+    }
+
+
+def _view_title(key: ViewKey, titles: Mapping[str, str]) -> str:
+    title = titles.get(key.method, key.method)
+    layer = f", {key.layer}" if key.layer else ""
+    return escape_text(f"{title}{layer}{', contrasted' * key.contrasted}{', against' * key.counterfactual}")

@@ -1,0 +1,168 @@
+"""Where a page and its data are written: beside each other, or all in one file."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.file_reading import open_regular
+from cnnviz_cli.core.records import Json
+from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error
+from cnnviz_cli.report.page import INDEX_ID, MARK, body, data_block, encode_path, foot, head, links_from, to_json
+
+CHUNK = 50
+"""Entries of a chunk of data, which a browser reads at once."""
+
+MEGABYTE = 1_000_000
+_OURS = re.compile(r"chunk-[0-9]{5,}\.js|maps|previews")
+"""What the folder of a page's data holds."""
+
+
+class FolderPage:
+    """A page with its data in a folder beside it: each chunk of entries is a file."""
+
+    mode = "folder"
+
+    def __init__(self, page: Path, file: BinaryIO, data: Path) -> None:
+        """`file` becomes the page, and `data` the folder of its data; until then it need not exist."""
+        self._file, self._data = file, data
+        self._link = links_from(page.parent)
+        self.folder = encode_path(data_folder(page).name)
+        self.bytes = 0
+
+    def link(self, path: Path) -> str | None:
+        """The address of a file, from the page's folder; None where there is no way."""
+        return self._link(path)
+
+    def keep(self, name: str, data: bytes) -> str | None:
+        """Write a file among the page's data; its address."""
+        place = self._data / name
+        with explain_write_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        self.bytes += len(data)
+        return f"{self.folder}/{encode_path(name)}"
+
+    def begin(self, title: str, manifests: Sequence[str]) -> None:
+        """Write all that stands before the data; `manifests` are addresses."""
+        self._put(head(title) + body(manifests))
+
+    def chunk(self, number: int, entries: Sequence[Json]) -> None:
+        """Write the next chunk of entries."""
+        self.keep(f"chunk-{number:05d}.js", f"R.chunk({number},{to_json(entries)})\n".encode())
+
+    def finish(self, index: Json) -> None:
+        """Write the index and our scripts behind the data."""
+        self._put(data_block(INDEX_ID, to_json(index), "application/json") + foot())
+
+    def _put(self, text: str) -> None:
+        data = text.encode()
+        self._file.write(data)
+        self.bytes += len(data)
+
+
+class SinglePage(FolderPage):
+    """A page that is one file. It leads nowhere: where it is sent to, the other files of the run are not."""
+
+    mode = "single"
+
+    def __init__(self, page: Path, file: BinaryIO, data: Path, most: float, count: int) -> None:
+        """At most `most` megabytes, for `count` entries."""
+        super().__init__(page, file, data)
+        self._most, self._count = most, count
+
+    def link(self, path: Path) -> str | None:  # noqa: ARG002  (as `FolderPage` has it)
+        """None."""
+        return None
+
+    def keep(self, name: str, data: bytes) -> str | None:  # noqa: ARG002
+        """None: nothing is written beside it."""
+        return None
+
+    def chunk(self, number: int, entries: Sequence[Json]) -> None:
+        """Write the next chunk. Raises OutputError as soon as the page is too large."""
+        self._put(data_block(f"chunk-{number}", to_json(entries), "text/plain"))
+        self._check_size(min(self._count, (number + 1) * CHUNK))
+
+    def finish(self, index: Json) -> None:
+        """Write the index and our scripts. Raises OutputError if the page is too large then."""
+        super().finish(index)
+        self._check_size(self._count)
+
+    def _check_size(self, done: int) -> None:
+        if self.bytes <= self._most * MEGABYTE:
+            return
+        whole = self.bytes * self._count / max(done, 1) / MEGABYTE
+        raise OutputError(
+            f"as one file the page would have about {whole:,.0f} MB, and {self._most:g} are allowed",
+            where="--single-file",
+            fix="Send a part of it: --only wrong, or --limit 1000\nOr allow more: --max-size MB\n"
+            "Or leave out --single-file: a folder may have any size.",
+        )
+
+
+def data_folder(page: Path) -> Path:
+    """The folder of a page's data."""
+    return page.with_name(f"{page.stem}-data")
+
+
+@contextmanager
+def open_page(page: Path, count: int, most: float | None) -> Iterator[FolderPage]:
+    """What writes a page of `count` entries, in one file of at most `most` megabytes, or with a folder.
+
+    Page and data take their names when the block ends well; until then, and if it does not, earlier ones stay.
+
+    Raises:
+        UsageError: the name is not that of a page.
+        OutputError: a file that is not ours is in the way, or the disk refuses.
+    """
+    if page.suffix.casefold() not in (".html", ".htm"):
+        fix = "cnnviz report OUT --output report.html"
+        raise UsageError("the name of a page ends in .html", where="--output", fix=fix)
+    folder, label = page.parent, secrets.token_hex(6)
+    temporary, data = folder / f".cnnviz-{label}.tmp", folder / f".cnnviz-{label}.data.tmp"
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    _refuse_foreign(page)
+    try:
+        with explain_write_errors(page):
+            file = temporary.open("xb")
+        with file:
+            if most is not None:
+                yield SinglePage(page, file, data, most, count)
+            else:
+                with explain_write_errors(page):
+                    data.mkdir()
+                yield FolderPage(page, file, data)
+        with explain_write_errors(page):
+            if data_folder(page).is_dir():
+                shutil.rmtree(data_folder(page))
+            if data.is_dir():
+                data.rename(data_folder(page))
+            temporary.replace(page)
+    finally:
+        temporary.unlink(missing_ok=True)
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def _refuse_foreign(page: Path) -> None:
+    """Raise OutputError where a file would be lost that no page of ours is, or a folder with other files in it."""
+    with explain_write_errors(page):
+        if os.path.lexists(page):
+            with open_regular(page, follow=False) as file:
+                if file.read(len(MARK)) not in (MARK.encode(), b""):
+                    raise foreign_file_error(page.parent, page.name)
+        data = data_folder(page)
+        if data.is_symlink() or (os.path.lexists(data) and not data.is_dir()):
+            raise foreign_file_error(page.parent, data.name)
+        others = [one.name for one in data.iterdir() if not _OURS.fullmatch(one.name)] if data.is_dir() else []
+        if others:
+            raise foreign_file_error(page.parent, f"{data.name}/{escape_text(min(others))}")

@@ -1,0 +1,121 @@
+"""What a run says that is about no image: painted pictures, sheets of units, and the leaderboard of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
+from cnnviz_cli.core.evaluation_records import Evaluation
+from cnnviz_cli.core.panels import advice
+from cnnviz_cli.core.records import DreamRecord, Json, Subject
+from cnnviz_cli.core.text import escape_text, format_percent
+from cnnviz_cli.files.output.saved_run import SavedRun
+from cnnviz_cli.files.output.sink import locate
+from cnnviz_cli.report.page import to_base64
+from cnnviz_cli.report.pictures import Place, reduced_figure, written_file
+
+MOST_INLINE = 500
+"""Pictures of units that a page in a folder carries itself; beyond, a browser reads the files that it comes to."""
+
+
+def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side: int) -> Iterator[Json]:
+    """The pictures of units of the network, in the order of the run; `records` are their numbers."""
+    inline = place.mode == "single" or len(records) <= MOST_INLINE
+    for number in records:
+        record = saved.record(number)
+        subject = Subject.model_validate(record["subject"])
+        for output in record["outputs"]:
+            thumbnail = written_file(saved.root, record.get("thumbnail") or output) if inline and side else None
+            small = None if thumbnail is None else reduced_figure(thumbnail, side)
+            dream = output.get("dream")
+            told = DreamRecord.model_validate(dream) if dream else None
+            yield {
+                "title": escape_text(subject.title),
+                "subtitle": escape_text(told.objective if told else str(output["family"])),
+                "layer": escape_text(subject.layer) if subject.layer else None,
+                "run": run,
+                "figure": _address(saved, place, output["path"]),
+                "thumb": to_base64(small or b""),
+                "size": [output["width"], output["height"]],
+                "facts": [] if told is None else [[name, escape_text(words)] for name, words in _facts(told)],
+                "sentences": [*filter(None, [advice(output["state"]), escape_text(record["error"] or "")])],
+            }
+        if record["status"] != "ok" and not record["outputs"]:
+            error = escape_text(record["error"] or "")
+            yield {
+                "title": escape_text(subject.title), "subtitle": "failed", "layer": subject.layer, "run": run,
+                "figure": None, "thumb": "", "size": None, "facts": [], "sentences": [error],
+            }  # fmt: skip
+
+
+def _facts(dream: DreamRecord) -> Iterator[tuple[str, str]]:
+    """What is known of a painted picture, in words."""
+    if dream.score is not None:
+        before = "" if dream.start_score is None else f", before {dream.start_score:.4g}"
+        yield "score", f"{dream.score:.4g}{before}"
+    if dream.probability is not None:
+        yield "probability of its class", f"{format_percent(dream.probability)}, rank {dream.rank}"
+    if dream.among:
+        yield "among images", dream.among
+    for judgement in dream.judged:
+        yield "judged by", judgement.brief(dream.judged)
+    yield "painted from", f"{dream.start}, {dream.steps} steps"
+
+
+def leaderboard(name: str, saved: SavedRun, place: Place) -> Json | None:
+    """The leaderboard of a run that has judged its maps; None of another."""
+    found = saved.facts.get("evaluation")
+    if found is None or not saved.finished:
+        return None
+    evaluation = Evaluation.model_validate(found)
+    if not evaluation.cases or not shown_columns(evaluation):
+        return None
+    model: Any = saved.facts["model"]
+    images = f"{evaluation.images} image{'s' * (evaluation.images != 1)}"
+    plain = asdict(leaderboard_of(evaluation, [f"{model['name']} ({model['weights']})", images]))
+    rows = [{**row, "control": control} for control, kind in enumerate(("rows", "control_rows")) for row in plain[kind]]
+    sheets: Any = saved.facts.get("sheets") or []
+    figure = next((s["path"] for s in sheets if PurePosixPath(s["path"]).stem == s["family"]), None)
+    return {
+        "run": name,
+        "title": plain["title"],
+        "subtitle": escape_text(" · ".join(plain["subtitle"])),
+        "figure": None if figure is None else _address(saved, place, figure),
+        "images": plain["images"],
+        "order_by": plain["order_by"],
+        "tell_apart": plain["tell_apart"],
+        "foot": list(plain["foot"]),
+        "columns": [dict(column) for column in plain["columns"]],
+        "rows": [{**row, "control": bool(row["control"])} for row in rows],
+        "charts": [dict(chart) for chart in plain["charts"]],
+        "agreement": plain["agreement"],
+        "left_out": [f"{one.name}: {one.why}" for one in evaluation.left_out],
+    }
+
+
+def _address(saved: SavedRun, place: Place, relative: str) -> str | None:
+    try:
+        return place.link(locate(saved.root, relative))
+    except ValueError:  # it leads out of the folder
+        return None
+
+
+class ColumnFact(NamedTuple):
+    """A number of a measure: its title, which end is good, and whether methods are ranked by it."""
+
+    title: str
+    better: Literal["higher", "lower"] | None = None
+    ranked: bool = True
+
+
+def column_facts(facts: Mapping[str, Any]) -> dict[str, ColumnFact]:
+    """The numbers of a run's measures, by name."""
+    found: Any = facts.get("evaluation") or {}
+    ends: Mapping[str, Literal["higher", "lower"]] = {"high": "higher", "low": "lower"}
+    return {
+        column["name"]: ColumnFact(str(column["title"]), ends.get(column["better"]), bool(column["ranked"]))
+        for column in found.get("columns", ())
+    }
