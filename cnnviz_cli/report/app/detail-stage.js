@@ -105,10 +105,11 @@
       };
       const hands = Panzoom(first, {noBind: true, animate: false, minScale: 1, maxScale: Math.max(8, CLOSEST / k), panOnlyWhenZoomed: true, cursor: '', overflow: '', setTransform: apply});
       zoom.current = hands;
-      // Every pane speaks for the first: a place in it is the same place there.
+      // Every pane speaks for the first: a place in it is the same place there. The library takes the picture to begin
+      // at its pane's corner; ours are in the middle.
       const moved = event => {
-        const own = event.target.closest('.pane'), from = own && own.getBoundingClientRect(), to = first.closest('.pane').getBoundingClientRect();
-        return {clientX: event.clientX - (own ? from.left - to.left : 0), clientY: event.clientY - (own ? from.top - to.top : 0)};
+        const to = first.closest('.pane').getBoundingClientRect(), from = (event.target.closest('.pane') || first).getBoundingClientRect();
+        return {clientX: event.clientX - from.left + to.left - first.offsetLeft, clientY: event.clientY - from.top + to.top - first.offsetTop};
       };
       const scaled = (to, point) => {
         if (to <= 1.001) hands.reset({animate: false, force: true});

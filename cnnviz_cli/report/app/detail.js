@@ -47,8 +47,9 @@
     zoom() {},
     flip() {},
     step(by) {
-      const next = now && R.order.value[R.position(now.i) + by];
-      if (next !== undefined && next !== null) R.openDetail(next);
+      const at = now ? R.position(now.i) + by : -1, next = R.order.value[at];
+      if (next === undefined || at === by - 1) return;  // what the filters leave out has no neighbours
+      R.openDetail(next);
     },
     pick(n) {
       const map = now?.record?.maps[n];
@@ -90,6 +91,9 @@
       } else if (!open && box.open) box.close();
     }, [open]);
     const closed = () => {
+      // The browser gives the focus back to what had it before, which is another image after a step.
+      const at = now ? R.position(now.i) : -1;
+      if (at >= 0) R.cursor.value = at;
       now = null;
       R.pointer.value = null;
       if (R.state.open.value !== '') R.set({open: ''});

@@ -1,0 +1,115 @@
+"""A browser, if one is here, and pages of made-up runs opened in it by file://."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from report.made_up import TITLES, make_run
+
+from cnnviz_cli.report import ReportOptions, write_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@cache
+def missing() -> str:
+    """What is not here of what a browser test needs, in words; nothing if all is."""
+    if find_spec("playwright") is None:
+        return "playwright is not installed: pip install 'cnnviz-cli[dev]'"
+    return "" if CHROMIUM else "no Chromium is here: apt-get install --no-install-recommends chromium"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("browser") and missing():
+            item.add_marker(pytest.mark.skip(reason=missing()))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Where the pages of the two runs are."""
+
+    folder: Path
+    single: Path
+    photos: Path
+    runs: tuple[Path, Path]
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    """One page of two runs with its data beside it, and one that holds all of it."""
+    root = tmp_path_factory.mktemp("report")
+    photos = root / "photos"
+    runs = make_run(root / "real", photos, weights="trained"), make_run(root / "control", photos, weights="random:1")
+    options = {"photos": (photos,), "titles": TITLES}
+    folder = write_report(runs, ReportOptions(**options, title="Two checkpoints")).path  # type: ignore[arg-type]
+    single = root / "mail" / "report.html"
+    write_report(runs, ReportOptions(**options, output=single, single_file=True))  # type: ignore[arg-type]
+    return Pages(folder, single, photos, runs)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile for all pages, which has no network."""
+    made = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
+    made.set_default_timeout(15_000)
+    yield made
+    made.close()
+
+
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def open_page(context: BrowserContext) -> Iterator[Open]:
+    """Opens a page at an address. At the end no page may have said anything in its console, or asked for anything that
+    is not a file."""
+    opened: list[Page] = []
+    said: list[str] = []
+
+    def tell(message: Any) -> None:
+        # Tests read pixels of canvases, which the page does not; Chromium says that this could be faster.
+        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:
+            said.append(message.text)
+
+    def asked(request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            said.append(f"asked for {request.url}")
+
+    def open_one(path: Path, address: str = "", *, width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
+        page = context.new_page()
+        opened.append(page)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", tell)
+        page.on("request", asked)
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.goto(path.as_uri() + address)
+        return page
+
+    yield open_one
+    for page in opened:
+        page.close()
+    assert said == []
