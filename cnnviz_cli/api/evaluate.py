@@ -248,7 +248,7 @@ def _rows_of_mosaics(found: MosaicsFound | None) -> Iterator[dict[str, Any]]:
     mosaics = found.mosaics if found else []
     sources = [source for mosaic in mosaics for source in mosaic.of]
     for source, case in zip(sources, mosaic_cases(mosaics), strict=True):
-        for (family, method, layer), judged in case.items():
+        for (family, method, layer, _), judged in case.items():
             for name, number in judged["measures"].items():
                 yield {
                     "image": source,

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.explain import run_command
+from cnnviz_cli.cli.evaluate_runs import finished_runs, judge_finished_runs
+from cnnviz_cli.cli.explain import HowToRun, run_command
 from cnnviz_cli.cli.flags import Config, Flags, Force, Quiet, ShardOption, with_settings
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.evaluate_fields import MAPS, QUICK, QUICK_METHODS
-from cnnviz_cli.config.fields import NetworkFields, OutputFields, QuestionFields
-from cnnviz_cli.config.names import flag_name
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import ALL, EVALUATE, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import Method, find_method, methods
 from cnnviz_cli.core.text import escape_text
-
-_FREE = {"weights_mirror", "offline", "allow_code"}
-FIXED = ({*NetworkFields.model_fields, *OutputFields.model_fields} - _FREE) | {"seed", "precision", "fold"}
-"""Settings beside the question that decide what a map is."""
 
 
 def build(command: str, summary: str) -> Any:
@@ -64,60 +58,6 @@ def with_choice(flags: Flags, given: Sequence[str], layers: Sequence[str]) -> Fl
     return made
 
 
-def finished_runs(images: Sequence[str]) -> list[str]:
-    """Those of some names that are folders of finished runs, whose figures are no images to be explained."""
-    from cnnviz_cli.files.output.file_names import MANIFEST, is_manifest
-
-    return [name for name in images if (path := Path(name) / MANIFEST).is_file() and is_manifest(path)]
-
-
-def with_finished_run(flags: Flags, runs: Sequence[str], images: Sequence[str]) -> Flags:
-    """The flags of a command that judges the maps of a finished run: what was explained, and how, says its manifest.
-
-    Args:
-        images: those that the run explained.
-
-    Raises:
-        UsageError: there are several runs, no images, or a flag asks for something else than the run did.
-    """
-    from cnnviz_cli.run.finished_run import FinishedRun
-
-    shown = escape_text(runs[0], 200)
-    if len(runs) > 1:
-        listed = ", ".join(escape_text(name, 100) for name in runs)
-        raise UsageError(
-            f"the maps of one finished run are judged at a time, and {len(runs)} are named: {listed}",
-            where="IMAGE",
-            fix=f"Judge each by itself: cnnviz evaluate {shown} IMAGES",
-        )
-    run = FinishedRun.read(Path(runs[0]))
-    if not images and not flags.get(("files_from",)):
-        raise UsageError(
-            f"'{shown}' holds maps, and the images that it explained are needed to judge them",
-            where="IMAGE",
-            fix=f"Name them: cnnviz evaluate {shown} IMAGES",
-        )
-    asked = run.flags
-    for path in flags:
-        # What says where, how fast and how it looks is free, and so is what judges.
-        given = flags[path]
-        same = path in asked and isinstance(given, str) and Path(given).name == asked[path]  # of a file its name
-        if not same and (path[0] in FAMILIES or path[0] in (*QuestionFields.model_fields, *FIXED)):
-            raise UsageError(
-                f"what is explained is what '{shown}' explained, and this asks for something else",
-                where=flag_name(path, EVALUATE),
-                fix="Leave it out, or judge maps as they are made: cnnviz evaluate IMAGES --method METHOD",
-            )
-    output = flags.get(("output",))
-    if output and Path(output).resolve() == run.root.resolve():
-        raise UsageError(
-            f"'{shown}' is the run whose maps are judged, and its figures would be replaced",
-            where="--output",
-            fix="Name another folder.",
-        )
-    return {**asked, **flags, (EVALUATE, MAPS): runs[0]}
-
-
 def _run(
     flags: Flags,
     *,
@@ -127,7 +67,7 @@ def _run(
             metavar="IMAGE",
             help="Images, folders, zip and tar archives of images, patterns in quotes ('in/**/*.jpg'), "
             "and URLs (s3://bucket/folder/). With the folder of a finished run that has arrays (--save-arrays) "
-            "its maps of these images are judged, and no method runs.",
+            "its maps of these images are judged, and no method runs; with those of several, all in one table.",
         ),
     ] = None,
     config: Config = None,
@@ -147,8 +87,8 @@ def _run(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help="Methods of any family, whose maps are judged; quick is eight of them, all means every one. "
-            "Repeatable, or with commas. (default quick)",
+            help="Methods of any family, whose maps are judged; quick is eight of them, all means every one. Of a "
+            "finished run some of its own. Repeatable, or with commas. (default quick)",
             rich_help_panel="Judging",
             autocompletion=completion.complete_methods,
         ),
@@ -163,30 +103,35 @@ def _run(
             rich_help_panel="Judging",
         ),
     ] = None,
+    lying: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Where the images of finished runs lie. Repeatable; the same as naming them behind the runs.",
+            rich_help_panel="Judging",
+        ),
+    ] = None,
 ) -> int:
     named, runs = images or [], finished_runs(images or [])
     if (maps := flags.get((EVALUATE, MAPS))) is not None:
         runs = [*runs, str(maps)]
     layers = [part.strip() for word in layer or [] for part in word.split(",")]
-    if runs:
-        if method or layers:
+    how = HowToRun(quiet=quiet, as_json=as_json, dry_run=dry_run, force=force, shard=shard)
+    if not runs:
+        if lying:
             raise UsageError(
-                f"the maps of '{escape_text(runs[0], 200)}' are those of its own methods and layers",
-                where="--method" if method else "--layer",
-                fix="Leave it out, or judge maps as they are made: cnnviz evaluate IMAGES --method METHOD",
+                "no finished run is named whose images these could be",
+                where="--images",
+                fix="Name the run, too: cnnviz evaluate RUN --images DIR",
             )
-        named = [name for name in named if name not in runs]
-        chosen = with_finished_run(flags, runs, named)
-    else:
-        chosen = with_choice(flags, method or [], layers)
-    return run_command(
-        EVALUATE,
-        chosen,
-        named,
-        config,
-        quiet=quiet,
-        as_json=as_json,
-        dry_run=dry_run,
-        force=force,
-        shard=shard,
-    )
+        return run_command(EVALUATE, with_choice(flags, method or [], layers), named, config, **how)
+    if layers:
+        raise UsageError(
+            f"the maps of '{escape_text(runs[0], 200)}' are those of its own layers",
+            where="--layer",
+            fix="Leave it out, or judge maps as they are made: cnnviz evaluate IMAGES --layer LAYER",
+        )
+    named = [*(name for name in named if name not in runs), *(lying or [])]
+    names = [part.strip() for word in method or [] for part in word.split(",")]
+    return judge_finished_runs(flags, runs, named, names, config, **how)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
 import typer
 
@@ -21,7 +21,21 @@ from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import find_method
 
 if TYPE_CHECKING:
-    from cnnviz_cli.run import Outcome
+    from cnnviz_cli.cli.sharding import ShardChoice
+    from cnnviz_cli.config.settings import Settings
+    from cnnviz_cli.core.report import Reporter
+    from cnnviz_cli.files.inputs.search import Source
+    from cnnviz_cli.run import DryRun, Outcome
+
+
+class HowToRun(TypedDict):
+    """What the flags of every command that draws say beside its settings; see there."""
+
+    quiet: bool
+    as_json: bool
+    dry_run: bool
+    force: bool
+    shard: str
 
 
 def build(command: str, summary: str) -> Any:
@@ -104,12 +118,7 @@ def run_command(
     flags: Flags,
     images: Sequence[str],
     config: Path | None,
-    *,
-    quiet: bool,
-    as_json: bool,
-    dry_run: bool,
-    force: bool,
-    shard: str,
+    **how: Unpack[HowToRun],
 ) -> int:
     """A run from its command line to its exit code; raises what ends it."""
     # Not at the top, since --help needs none of it and is to appear at once.
@@ -117,53 +126,67 @@ def run_command(
     from cnnviz_cli.cli.reporters import make_reporter
     from cnnviz_cli.cli.run_summary import print_dry_run, print_outcome
     from cnnviz_cli.cli.sharding import choose_shard, exit_code
-    from cnnviz_cli.cli.text_layout import count_noun
 
     loaded = load_request(command, flags, config)
     settings = loaded.settings
     if not images and settings.files_from is None:
         fix = f"Name images, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
         raise UsageError("no images were given", fix=fix)
-    part = choose_shard(shard, os.environ)
+    part = choose_shard(how["shard"], os.environ)
     sources = find_sources(images, settings)
     if ("output",) not in loaded.origins:
         settings = with_output_folder(command, settings, sources, part.shard)
-    reporter = make_reporter(quiet=quiet)
+    reporter, as_json = make_reporter(quiet=how["quiet"]), how["as_json"]
+    if how["dry_run"]:
+        found = describe_request(command, settings, sources, part, reporter)
+        print_dry_run(found, settings.output, as_json=as_json)
+        return ExitCode.OK
+    outcome = run_request(command, settings, sources, part, reporter, force=how["force"])
+    if as_json or not how["quiet"]:
+        print_outcome(outcome, settings.output, as_json=as_json)
+    return exit_code(outcome, part, reporter)
+
+
+def run_request(
+    command: str, settings: Settings, sources: Sequence[Source], part: ShardChoice, reporter: Reporter, *, force: bool
+) -> Outcome:
+    """A run whose settings are known; raises what ends it."""
     force = force and not part.restarted
-
-    def report(outcome: Outcome) -> int:
-        if as_json or not quiet:
-            print_outcome(outcome, settings.output, as_json=as_json)
-        return exit_code(outcome, part, reporter)
-
     # What looks into folders takes longer to import than an empty one is to be seen, and a word is due before that.
-    if not (force or dry_run) and os.path.lexists(settings.output / part.shard.journal):
+    if not force and os.path.lexists(settings.output / part.shard.journal):
         from cnnviz_cli.run.lifecycle import conclude_if_done
 
         outcome = conclude_if_done(command, settings, sources, reporter, shard=part.shard)
         if outcome is not None:
-            return report(outcome)
+            return outcome
+    _say_what_loads(settings, sources, part, reporter)
+    if settings.engine == "ray":
+        from cnnviz_cli import cluster
+
+        return cluster.execute(command, settings, sources, reporter, shard=part.shard, force=force)
+    from cnnviz_cli import run
+
+    with gc_disabled():
+        execute = run.execute  # imports torch, which takes seconds
+    return execute(command, settings, sources, reporter, shard=part.shard, force=force, local_rank=part.local_rank)
+
+
+def describe_request(
+    command: str, settings: Settings, sources: Sequence[Source], part: ShardChoice, reporter: Reporter
+) -> DryRun:
+    """What a run would do; raises what would end it."""
+    _say_what_loads(settings, sources, part, reporter)
+    from cnnviz_cli import run
+
+    with gc_disabled():
+        describe_run = run.describe_run
+    return describe_run(command, settings, sources, reporter)
+
+
+def _say_what_loads(settings: Settings, sources: Sequence[Source], part: ShardChoice, reporter: Reporter) -> None:
+    from cnnviz_cli.cli.text_layout import count_noun
+
     weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
     if part.shard.label:
         reporter.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
     reporter.say(f"{count_noun(len(sources), 'image')}, {settings.model}{weights}: loading")
-
-    from cnnviz_cli import run
-
-    if dry_run:
-        with gc_disabled():
-            describe_run = run.describe_run  # imports torch, which takes seconds
-        found = describe_run(command, settings, sources, reporter)
-        print_dry_run(found, settings.output, as_json=as_json)
-        return ExitCode.OK
-    if settings.engine == "ray":
-        from cnnviz_cli import cluster
-
-        outcome = cluster.execute(command, settings, sources, reporter, shard=part.shard, force=force)
-    else:
-        with gc_disabled():
-            execute = run.execute
-        outcome = execute(
-            command, settings, sources, reporter, shard=part.shard, force=force, local_rank=part.local_rank
-        )
-    return report(outcome)

@@ -79,6 +79,17 @@ def with_output_folder(command: str, settings: Settings, sources: Sequence[Sourc
     return settings.model_copy(update={"output": folder})
 
 
+def with_joined_folder(command: str, runs: Mapping[str, Settings], sources: Sequence[Source], shard: Shard) -> Path:
+    """The folder of several runs that are put together, where none is named: each has one of its own below it, by its
+    name."""
+    from cnnviz_cli.files.output.previous_runs import choose_joined_folder
+    from cnnviz_cli.run.identity import request_digest
+
+    asked = {name: request_digest(command, settings) for name, settings in runs.items()}
+    base = next(iter(runs.values())).output
+    return choose_joined_folder(base, command, asked, [source.name for source in sources], shard)
+
+
 def check_request(loaded: LoadedSettings) -> None:
     """Refuse a model, weights, a palette or a class that does not exist.
 

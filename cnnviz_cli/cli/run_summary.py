@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.records import Accuracy, ImageRecord, Output, Summary
     from cnnviz_cli.run import DryRun, Outcome
     from cnnviz_cli.run.dream_run import DreamPlan
+    from cnnviz_cli.run.joined_runs import Joined
 
 MAX_LINES = 20
 MAX_COLUMNS = 4
@@ -31,14 +32,7 @@ def print_outcome(
     summary = outcome.summary
     if as_json:
         mistakes = {"mistakes": [one._asdict() for one in outcome.mistakes]} if summary.accuracy else {}
-        answer = {
-            "status": outcome.status,
-            "output": str(output),
-            "manifest": str(outcome.manifest),
-            "resumed": outcome.done_before,
-            "seconds": round(outcome.seconds, 3),
-            "summary": summary.model_dump(),
-        }
+        answer = _answer_of(outcome, output)
         if outcome.evaluation:
             found = outcome.evaluation.model_dump(mode="json", exclude={"mosaics"})
             answer |= {"evaluation": found, "files": [str(output / path) for path in outcome.about_all]}
@@ -52,6 +46,37 @@ def print_outcome(
         lines += ["", *evaluation_lines(outcome.evaluation), *(str(output / path) for path in outcome.about_all)]
     before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
     lines += [f"{totals(summary, before)}, {outcome.seconds:.1f} s", str(outcome.manifest)]
+    print("\n".join(map(escape_text, lines)))
+
+
+def _answer_of(outcome: Outcome, output: Path) -> dict[str, Any]:
+    return {
+        "status": outcome.status,
+        "output": str(output),
+        "manifest": str(outcome.manifest),
+        "resumed": outcome.done_before,
+        "seconds": round(outcome.seconds, 3),
+        "summary": outcome.summary.model_dump(),
+    }
+
+
+def print_joined(joined: Joined | None, outcomes: Mapping[str, Outcome], output: Path, *, as_json: bool) -> None:
+    """What came of several runs that were judged; `joined` is None where they were not put together."""
+    files = [str(output / path) for path in joined.paths] if joined else []
+    if as_json:
+        answer: dict[str, Any] = {"output": str(output)}
+        answer["runs"] = {name: _answer_of(one, one.manifest.parent) for name, one in outcomes.items()}
+        if joined:
+            answer |= {"evaluation": joined.evaluation.model_dump(mode="json"), "files": files}
+            answer["left_out_images"] = joined.left_out
+        print_json(answer)
+        return
+    lines = []
+    for name, one in outcomes.items():
+        before = f" ({one.done_before} already done)" if one.done_before else ""
+        lines.append(f"{name}: {totals(one.summary, before)}, {one.seconds:.1f} s: {one.manifest}")
+    if joined:
+        lines += ["", *evaluation_lines(joined.evaluation), *files]
     print("\n".join(map(escape_text, lines)))
 
 
@@ -111,12 +136,26 @@ def _mistake_lines(accuracy: Accuracy, mistakes: Sequence[Mistake]) -> list[str]
     return [f"{count_noun(wrong, 'mistake')}:", *align_columns(rows), *more]
 
 
+def print_dry_runs(plans: Mapping[str, DryRun], output: Path, *, as_json: bool) -> None:
+    """The same of several runs, by name, each with a folder of its own."""
+    if as_json:
+        print_json({"runs": {name: _plan_answer(found, output / name) for name, found in plans.items()}})
+        return
+    for name, found in plans.items():
+        print(f"{escape_text(name)}:")
+        print_dry_run(found, output / name, as_json=False)
+
+
+def _plan_answer(found: DryRun, output: Path) -> dict[str, Any]:
+    answer = {"inputs": found.inputs, "plan": found.plan_lines, "cost": found.cost.model_dump()}
+    return answer | {"output": str(output), "outputs": found.outputs}
+
+
 def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
     """What a run would read, compute and write."""
     cost = found.cost
     if as_json:
-        answer = {"inputs": found.inputs, "plan": found.plan_lines, "cost": cost.model_dump()}
-        print_json(answer | {"output": str(output), "outputs": found.outputs})
+        print_json(_plan_answer(found, output))
         return
     up_to = "up to " * cost.at_most
     variants = f", {up_to}{count_noun(cost.variants, 'variant')} per image" if cost.variants else ""

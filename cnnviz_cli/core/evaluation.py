@@ -85,6 +85,8 @@ class MethodRow:
         curves: by the name that a `ChartSpec` has for them.
         marks: sentences about this method, set as footnotes: "judged by its own means".
         layer: which it read, where rows differ by it.
+        run: whose map it is, of several finished runs.
+        rivals: the run of the controls that it is held against, where there are those of several.
     """
 
     title: str
@@ -93,11 +95,19 @@ class MethodRow:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     layer: str = ""
+    run: str = ""
+    rivals: str = ""
+
+    @property
+    def aside(self) -> str:
+        """What stands smaller behind the method."""
+        return ", ".join(filter(None, [self.layer, self.run]))
 
     @property
     def full_title(self) -> str:
-        """The method and the layer."""
-        return f"{self.title} {self.layer}" if self.layer else self.title
+        """The method, its layer and its run."""
+        whose = f"of {self.run}" if self.run else ""
+        return " ".join(filter(None, [self.title, self.layer, whose]))
 
 
 @value

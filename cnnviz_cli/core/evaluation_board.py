@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cnnviz_cli.core.evaluation import (
     Agreement,
@@ -19,6 +19,7 @@ MOST_COLUMNS = 12
 MOST_CHARTS = 2
 
 QUESTION = "Which explanation can be trusted?"
+OWN_CONTROLS = "Each method is held against the controls of its own network; the band has those of all."
 UNFAITHFUL = "Nothing here judges faithfulness: whether the network reacts where a map says that it should."
 
 
@@ -50,10 +51,11 @@ def shown_columns(evaluation: Evaluation) -> list[ColumnRecord]:
 def leaderboard_of(evaluation: Evaluation, subtitle: Sequence[str], title: str = QUESTION) -> Leaderboard:
     """What a figure shows of an evaluation; `subtitle`: the network, the images, what is explained."""
     columns = shown_columns(evaluation)
-    layers: dict[str, set[str | None]] = {}
+    layers: dict[tuple[str, str | None], set[str | None]] = {}
     for row in evaluation.methods:
-        layers.setdefault(row.method, set()).add(row.layer)
+        layers.setdefault((row.method, row.run), set()).add(row.layer)
     alike = evaluation.agreement
+    rivals = {one.name: one.controls for one in evaluation.runs or ()}
     return Leaderboard(
         title,
         tuple(subtitle),
@@ -69,8 +71,8 @@ def leaderboard_of(evaluation: Evaluation, subtitle: Sequence[str], title: str =
             )
             for one in columns
         ),
-        tuple(_row(row, columns, several=len(layers[row.method]) > 1) for row in evaluation.methods),
-        tuple(_row(row, columns, several=False) for row in evaluation.controls),
+        tuple(_row(row, columns, rivals, several=len(layers[row.method, row.run]) > 1) for row in evaluation.methods),
+        tuple(_row(row, columns, rivals, several=False) for row in evaluation.controls),
         tuple(_charts(evaluation)),
         Agreement(tuple(alike.names), tuple(map(tuple, alike.rows))) if alike else None,
         evaluation.order_by,
@@ -86,14 +88,16 @@ def _chance(evaluation: Evaluation, column: ColumnRecord) -> float | None:
     return sum(known) / len(known) if known else column.chance
 
 
-def _row(row: RowRecord, columns: Sequence[ColumnRecord], *, several: bool) -> MethodRow:
+def _row(row: RowRecord, columns: Sequence[ColumnRecord], rivals: Mapping[str, str], *, several: bool) -> MethodRow:
     cells = {
         one.name: CellValue(cell.mean, cell.error, cell.count, cell.beats_controls)
         for one in columns
         if (cell := row.measures.get(one.name))
     }
     curves = {name: Curve.along(points) for name, points in row.curves.items() if len(points) > 1}
-    return MethodRow(row.title, cells, row.passes, curves, tuple(row.marks or ()), (row.layer or "") if several else "")
+    layer = (row.layer or "") if several else ""
+    run = row.run or ""
+    return MethodRow(row.title, cells, row.passes, curves, tuple(row.marks or ()), layer, run, rivals.get(run, ""))
 
 
 def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
@@ -117,6 +121,8 @@ def _foot(evaluation: Evaluation, columns: Sequence[ColumnRecord]) -> Iterator[s
     of = {one.name: one.faithful for one in evaluation.measures}
     if columns and all(of.get(one.measure) is False for one in columns):
         yield UNFAITHFUL
+    if len({one.controls for one in evaluation.runs or ()}) > 1:
+        yield OWN_CONTROLS
     for column in columns:
         if column.note:
             title = short_title(evaluation.measures, column)

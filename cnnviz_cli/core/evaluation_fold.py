@@ -35,6 +35,9 @@ NO_MOSAICS = (
 Key = tuple[str, str, str]
 """Family, method and layer, empty where there is none; of a control the family is empty."""
 
+RowKey = tuple[str, str, str, str]
+"""The same, and of several finished runs the name of one; empty where there is one run."""
+
 
 def six_digits(number: float) -> float:
     """A number as records have it; 0 has no sign."""
@@ -111,9 +114,9 @@ class _Ranks:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[Key, list[float]] = {}
+        self._sums: dict[RowKey, list[float]] = {}
 
-    def add(self, numbers: Mapping[Key, float]) -> None:
+    def add(self, numbers: Mapping[RowKey, float]) -> None:
         if len(numbers) < 2:
             return
         for key, share in zip(numbers, _rank_shares(list(numbers.values())), strict=True):
@@ -199,12 +202,15 @@ class EvaluationTally:
     def __init__(self, head: EvaluationHead) -> None:
         self._head = head
         self._images = self._cases = 0
-        self._rows: dict[Key, _Row] = {}
-        self._controls: dict[Key, _Row] = {}
+        self._rows: dict[RowKey, _Row] = {}
+        self._controls: dict[RowKey, _Row] = {}
         self._ranks = {column.name: _Ranks() for column in head.columns if column.better != "none"}
-        self._apart: dict[tuple[Key, Key], Moments] = {}
-        self._alike: dict[tuple[Key, Key], Moments] = {}
+        self._apart: dict[tuple[RowKey, RowKey], Moments] = {}
+        self._alike: dict[tuple[RowKey, RowKey], Moments] = {}
         self._mosaics: list[MosaicRecord] | None = None
+        # Of networks that differ, each has controls of its own.
+        self._controls_of = {one.name: one.controls for one in head.runs or ()}
+        self._one_kind = len(set(self._controls_of.values())) < 2
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take in an image's record, as the manifest has it; one without judged maps does not count."""
@@ -228,19 +234,22 @@ class EvaluationTally:
         for row in (*self._rows.values(), *self._controls.values()) if why else ():
             row.undone.setdefault(plan.measure, why)
 
-    def _add_cluster(self, cases: Sequence[Mapping[Key, Mapping[str, Any]]]) -> None:
+    def _add_cluster(self, cases: Sequence[Mapping[RowKey, Mapping[str, Any]]]) -> None:
         """Take in the targets of one image, or the images of one mosaic: cases that are not independent."""
-        judged: dict[Key, list[Mapping[str, Any]]] = {}
-        over: dict[Key, list[tuple[Mapping[str, float], Mapping[str, Mapping[str, float]]]]] = {}
-        apart: dict[tuple[Key, Key], list[float]] = {}
+        judged: dict[RowKey, list[Mapping[str, Any]]] = {}
+        over: dict[RowKey, list[tuple[Mapping[str, float], Mapping[str, Mapping[str, float]]]]] = {}
+        apart: dict[tuple[RowKey, RowKey], list[float]] = {}
         for case in cases:
             numbers = {key: one.get("measures") or {} for key, one in case.items()}
-            controls = {key[1]: known for key, known in numbers.items() if not key[0]}
+            controls: dict[str, dict[str, Mapping[str, float]]] = {}
+            for key, known in numbers.items():
+                if not key[0]:
+                    controls.setdefault(key[3], {})[key[1]] = known
             methods = {key: known for key, known in numbers.items() if key[0]}
             for key, one in case.items():
                 judged.setdefault(key, []).append(one)
             for key, known in methods.items():
-                over.setdefault(key, []).append((known, controls))
+                over.setdefault(key, []).append((known, controls.get(self._controls_of.get(key[3], ""), {})))
             for name, ranks in self._ranks.items():
                 ranks.add({key: known[name] for key, known in methods.items() if name in known})
             for pair, step in self._steps(methods):
@@ -253,7 +262,7 @@ class EvaluationTally:
         for two, steps in apart.items():
             self._apart.setdefault(two, Moments()).add(*steps)
 
-    def _steps(self, numbers: Mapping[Key, Mapping[str, float]]) -> Iterator[tuple[tuple[Key, Key], float]]:
+    def _steps(self, numbers: Mapping[RowKey, Mapping[str, float]]) -> Iterator[tuple[tuple[RowKey, RowKey], float]]:
         """Of each two rows the difference in the leading column, in one order, whichever comes first in an image."""
         leading = [(key, known[self._head.order_by]) for key, known in numbers.items() if self._head.order_by in known]
         for at, (key, number) in enumerate(leading):
@@ -292,6 +301,7 @@ class EvaluationTally:
             tell_apart=self._tell_apart(keys),
             left_out=head.left_out,
             mosaics=self._mosaics,
+            runs=head.runs,
         )
 
     def _alpha(self, column: ColumnRecord) -> float | None:
@@ -302,25 +312,25 @@ class EvaluationTally:
         means = [row.cells[column].mean for row in self._controls.values() if column in row.cells]
         return (six_digits(min(means)), six_digits(max(means))) if means else None
 
-    def _order(self) -> list[Key]:
+    def _order(self) -> list[RowKey]:
         """The rows, the best first; those without a number last, otherwise as the run has them."""
         head = self._head
-        places = {method.method: at for at, method in enumerate(head.methods)}
-        keys = sorted(self._rows, key=lambda key: places.get(key[1], len(places)))
+        places = {(method.method, method.run or ""): at for at, method in enumerate(head.methods)}
+        keys = sorted(self._rows, key=lambda key: places.get((key[1], key[3]), len(places)))
         column = next((one for one in head.columns if one.name == head.order_by), None)
         if column is None:
             return keys
         sign = -1 if column.better == "high" else 1
 
-        def place(key: Key) -> tuple[bool, float]:
+        def place(key: RowKey) -> tuple[bool, float]:
             cell = self._rows[key].cells.get(column.name)
             return cell is None, 0.0 if cell is None else sign * cell.mean
 
         return sorted(keys, key=place)
 
-    def _row(self, key: Key, row: _Row) -> RowRecord:
-        family, method, layer = key
-        known = next((one for one in self._head.methods if one.method == method), None) if family else None
+    def _row(self, key: RowKey, row: _Row) -> RowRecord:
+        family, method, layer, run = key
+        known = self._method_of(key) if family else None
         return RowRecord(
             family=family or None,
             method=method,
@@ -337,7 +347,11 @@ class EvaluationTally:
             },
             undone={name: why for name, why in row.undone.items() if name not in row.cells},
             marks=(known and self._marks(known, row)) or None,
+            run=(run or None) if family or not self._one_kind else None,
         )
+
+    def _method_of(self, key: RowKey) -> MethodRecord | None:
+        return next((one for one in self._head.methods if (one.method, one.run or "") == (key[1], key[3])), None)
 
     def _marks(self, method: MethodRecord, row: _Row) -> list[str]:
         """What a reader has to know of a method's numbers, in sentences."""
@@ -360,7 +374,7 @@ class EvaluationTally:
                 found.append(column.mark)
         return found
 
-    def _tell_apart(self, keys: Sequence[Key]) -> int | None:
+    def _tell_apart(self, keys: Sequence[RowKey]) -> int | None:
         if len(keys) < 2:
             return None
         found = self._apart.get((min(keys[:2]), max(keys[:2])))
@@ -371,7 +385,7 @@ class EvaluationTally:
         )
         return needed if needed is None or not in_mosaics else IMAGES * needed
 
-    def _agreement(self, keys: Sequence[Key]) -> AgreementOfMethods | None:
+    def _agreement(self, keys: Sequence[RowKey]) -> AgreementOfMethods | None:
         known = [key for key in keys if (key, key) in self._alike]
         if len(known) < 2:
             return None
@@ -379,8 +393,9 @@ class EvaluationTally:
         rows = [[None if pair is None else six_digits(pair.mean) for pair in row] for row in pairs]
         return AgreementOfMethods(names=[self._name_of(key) for key in known], rows=rows)
 
-    def _name_of(self, key: Key) -> str:
-        title = next((one.title for one in self._head.methods if one.method == key[1]), key[1])
+    def _name_of(self, key: RowKey) -> str:
+        known = self._method_of(key)
+        title = known.title if known else key[1]
         several = sum(other[:2] == key[:2] for other in self._rows) > 1
         return f"{title} {key[2]}" if several else title
 
@@ -405,17 +420,17 @@ def _difference(control: str, moments: Moments) -> ControlDifference:
     return ControlDifference(control=control, mean=six_digits(moments.mean), error=error)
 
 
-def _key_of(output: Mapping[str, Any]) -> Key:
-    return output["family"], output["method"], output.get("layer") or ""
+def _key_of(output: Mapping[str, Any]) -> RowKey:
+    return output["family"], output["method"], output.get("layer") or "", output.get("run") or ""
 
 
-def judged_cases(record: Mapping[str, Any]) -> Iterator[dict[Key, Mapping[str, Any]]]:
+def judged_cases(record: Mapping[str, Any]) -> Iterator[dict[RowKey, Mapping[str, Any]]]:
     """Of an image's record what was judged for its first target, its second and so on: by method and layer, or by
     control, what has measures, curves and reasons."""
-    cases: list[dict[Key, Mapping[str, Any]]] = []
-    seen: dict[Key, int] = {}
+    cases: list[dict[RowKey, Mapping[str, Any]]] = []
+    seen: dict[RowKey, int] = {}
     outputs = [(_key_of(one), one) for one in record.get("outputs") or () if one.get("method")]
-    controls = [(("", one["name"], ""), one) for one in record.get("controls") or ()]
+    controls = [(("", one["name"], "", one.get("run") or ""), one) for one in record.get("controls") or ()]
     for key, judged in (*outputs, *controls):
         if judged.get("measures") is None and judged.get("undone") is None:
             continue
@@ -425,12 +440,12 @@ def judged_cases(record: Mapping[str, Any]) -> Iterator[dict[Key, Mapping[str, A
     yield from cases
 
 
-def mosaic_cases(mosaics: Sequence[MosaicRecord]) -> Iterator[dict[Key, Mapping[str, Any]]]:
+def mosaic_cases(mosaics: Sequence[MosaicRecord]) -> Iterator[dict[RowKey, Mapping[str, Any]]]:
     """Of each image of each mosaic, as `judged_cases` has it, what was found of its class."""
     for mosaic in mosaics:
         for image in range(len(mosaic.of)):
             yield {
-                (one.family or "", one.method, one.layer or ""): {
+                (one.family or "", one.method, one.layer or "", ""): {
                     "target": mosaic.labels[image],
                     "measures": {
                         name: number for name, numbers in one.measures.items() if (number := numbers[image]) is not None

@@ -61,6 +61,7 @@ class MethodRecord(Record):
     title: str
     passes: int = Field(ge=0, description="Of the network, for one image and one target.")
     own_means: list[str] | None = optional("Measures that fill what they take away as the method itself does.")
+    run: str | None = optional("Of several finished runs judged together, whose method it is.")
 
 
 class LeftOut(Record):
@@ -91,6 +92,20 @@ class CascadePlan(Record):
     signed: str = Field(description="The same with signs.")
 
 
+class JudgedRun(Record):
+    """One of several finished runs that were judged together."""
+
+    name: str = Field(description="As rows have it, and the folder of its own results.")
+    model: str
+    weights: str
+    weights_sha256: str
+    images: int = Field(ge=0, description="That were judged of it, whether or not the others have them.")
+    controls: str = Field(
+        description="The run whose controls its methods are held against: the first of the same network, asked the "
+        "same question."
+    )
+
+
 class EvaluationHead(Record):
     """What of an evaluation is known before the first image; a journal has it, so that shards can be merged."""
 
@@ -101,6 +116,7 @@ class EvaluationHead(Record):
     left_out: list[LeftOut] = Field(default_factory=list)
     mosaics: MosaicPlan | None = optional("If a measure reads mosaics.")
     cascade: CascadePlan | None = optional("If a measure follows one.")
+    runs: list[JudgedRun] | None = optional("Several finished runs, judged together.")
 
 
 class MosaicMap(Record):
@@ -172,6 +188,7 @@ class RowRecord(Record):
         default_factory=dict, description="Of columns and measures without any number, why: the first reason."
     )
     marks: list[str] | None = optional("What a reader has to know of its numbers.")
+    run: str | None = optional("Of several finished runs judged together, which; of controls the first of their kind.")
 
 
 class AgreementOfMethods(Record):
@@ -179,6 +196,13 @@ class AgreementOfMethods(Record):
 
     names: list[str]
     rows: list[list[float | None]] = Field(description="Null where no image has both.")
+
+
+class ImageLeftOut(Record):
+    """An image that not all of several runs have judged maps of."""
+
+    source: str
+    missing: list[str] = Field(description="The runs that have none.")
 
 
 class Evaluation(Record):
@@ -195,3 +219,4 @@ class Evaluation(Record):
     tell_apart: int | None = optional("How many images would tell the first two methods apart, at two standard errors.")
     left_out: list[LeftOut]
     mosaics: list[MosaicRecord] | None = optional("Images side by side, if a measure reads mosaics.")
+    runs: list[JudgedRun] | None = optional("Several finished runs, judged together.")

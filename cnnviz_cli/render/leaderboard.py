@@ -109,7 +109,7 @@ def name_width(board: Leaderboard, most: int) -> int:
 
 
 def _name_needs(row: MethodRow) -> float:
-    layer = LAYER_GAP + text_width(row.layer, SMALL) if row.layer else 0
+    layer = LAYER_GAP + text_width(row.aside, SMALL) if row.aside else 0
     return text_width(row.title, TYPE) + layer + 8 * len(row.marks) + 10
 
 
@@ -196,15 +196,15 @@ class _Table:
     def _row_name(self, block: Block, row: MethodRow, middle: int, control: bool) -> None:
         letters = " ".join(self.notes[mark] for mark in row.marks)
         aside = text_width(letters, SMALL) + 3 if letters else 0
-        layer = text_width(row.layer, SMALL) + LAYER_GAP if row.layer else 0
+        layer = text_width(row.aside, SMALL) + LAYER_GAP if row.aside else 0
         room = self.name - 10 - aside
         size = TYPE if not control else SMALL + 1
         title = elide(row.title, size, max(room - layer, 0.55 * room) if layer else room, middle=True)
         base = middle + round(0.36 * size)
         put_text(block, 0, base, title, size, MUTED if control else INK)
         left = text_width(title, size)
-        if row.layer:
-            text = elide(row.layer, SMALL, room - left - LAYER_GAP, middle=True)
+        if row.aside:
+            text = elide(row.aside, SMALL, room - left - LAYER_GAP, middle=True)
             put_text(block, left + LAYER_GAP, base, text, SMALL, MUTED)
             left += LAYER_GAP + text_width(text, SMALL)
         if letters:
@@ -352,9 +352,10 @@ def _sample_dash(block: Block, middle: int) -> None:
 def _plots(board: Leaderboard, spec: ChartSpec) -> list[Plot]:
     """The frames of the first methods that have all curves of a chart."""
     names = [name for name, _ in spec.curves]
-    controls = [row.curves[name] for row in board.control_rows for name in names if name in row.curves]
     found: list[Plot] = []
     for row in board.rows:
+        rivals = [one for one in board.control_rows if one.run in ("", row.rivals)]
+        controls = [one.curves[name] for one in rivals for name in names if name in one.curves]
         if len(found) < SHOWN and all(name in row.curves for name in names):
             cell = row.cells.get(spec.column)
             aside = format_fixed(cell.mean, 2) if cell else ""

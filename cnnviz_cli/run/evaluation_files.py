@@ -6,19 +6,20 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
-from cnnviz_cli.core.evaluation_fold import EvaluationTally, Key, judged_cases, mosaic_cases, six_digits
+from cnnviz_cli.core.evaluation_fold import EvaluationTally, RowKey, judged_cases, mosaic_cases, six_digits
 from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicsFound
+from cnnviz_cli.core.families import EVALUATE
 from cnnviz_cli.core.figure_settings import FigureSize, parse_figure_size
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Table
 from cnnviz_cli.core.text import harmless_cell, list_some
-from cnnviz_cli.files.output.file_names import TABLE, TABLE_HEAD, file_name
+from cnnviz_cli.files.output.file_names import JOINED_TABLE_HEAD, TABLE, TABLE_HEAD, file_name
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import SUFFIXES
@@ -64,15 +65,50 @@ def write_evaluation(
         return EvaluationFiles(evaluation)
     figure = draw_leaderboard(evaluation, run.config, f"{model.name} ({model.weights})")
     sheet = write_sheet(sink, run, model, STEM, figure)
-    return EvaluationFiles(evaluation, (sheet,), (_write_table(sink, records, mosaics),))
+    return EvaluationFiles(evaluation, (sheet,), (_write_table(sink, TABLE_HEAD, _all_rows(records, mosaics)),))
+
+
+def _all_rows(records: Records, mosaics: MosaicsFound | None) -> Iterator[tuple[str, ...]]:
+    rows = (row for record in records() for row in table_rows(json.loads(record)))
+    return chain(rows, mosaic_rows(mosaics))
+
+
+def write_joined(
+    sink: Sink,
+    config: Mapping[str, Any],
+    model: str,
+    head: EvaluationHead,
+    records: Callable[[], Iterable[Mapping[str, Any]]],
+) -> EvaluationFiles:
+    """The same of several finished runs, whose rows say which of them they are of.
+
+    Args:
+        config: of the first, which says how the figure looks.
+        model: the networks of all.
+        records: of the images that all of them have, each one's with the outputs of all and their runs.
+    """
+    tally = EvaluationTally(head)
+    for record in records():
+        tally.add(record)
+    evaluation = tally.evaluation
+    if not evaluation.cases or not shown_columns(evaluation):
+        return EvaluationFiles(evaluation)
+    facts = {"Method": STEM, "Model": model, "Settings": config_digest(EVALUATE, config)}
+    sheet = _write_figure(sink, config, facts, STEM, draw_leaderboard(evaluation, config, model))
+    rows = (row for record in records() for row in table_rows(record))
+    return EvaluationFiles(evaluation, (sheet,), (_write_table(sink, JOINED_TABLE_HEAD, rows),))
 
 
 def write_sheet(sink: Sink, run: Run, model: ModelRecord, stem: str, figure: Figure) -> Output:
     """Write a figure about all images; raises what `write_evaluation` does."""
-    kind = str(run.config["format"])
     facts = {"Method": stem, "Model": f"{model.name} ({model.weights})"}
     facts["Settings"] = config_digest(run.command, run.config)
-    file, (width, height) = encode_with_facts(figure, kind, facts, _size(run.config).dpi)
+    return _write_figure(sink, run.config, facts, stem, figure)
+
+
+def _write_figure(sink: Sink, config: Mapping[str, Any], facts: Mapping[str, str], stem: str, figure: Figure) -> Output:
+    kind = str(config["format"])
+    file, (width, height) = encode_with_facts(figure, kind, facts, _size(config).dpi)
     path = file_name(stem, file.suffix if file.note else SUFFIXES[kind])
     sha256 = sink.write_figure(path, file.data)
     return Output(
@@ -103,16 +139,15 @@ def _size(config: Mapping[str, Any]) -> FigureSize:
     return replace(size, density=VECTOR_DENSITY) if config["format"] in VECTOR else size
 
 
-def _write_table(sink: Sink, records: Records, mosaics: MosaicsFound | None) -> Table:
+def _write_table(sink: Sink, names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
     path = TABLE
-    head = _line(TABLE_HEAD)
+    head = _line(names)
     refuse_foreign_results(sink.root, (), (path,))
     digest = hashlib.sha256()
     with sink.open_replacement(path) as file:
         file.write(head)
         digest.update(head)
-        rows = (row for record in records() for row in table_rows(json.loads(record)))
-        for row in chain(rows, mosaic_rows(mosaics)):
+        for row in rows:
             line = _line(row)
             file.write(line)
             digest.update(line)
@@ -120,7 +155,7 @@ def _write_table(sink: Sink, records: Records, mosaics: MosaicsFound | None) -> 
 
 
 def table_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Of an image's record a line for each number, as `TABLE_HEAD` has it."""
+    """Of an image's record a line for each number, as `TABLE_HEAD` has it, or of several runs `JOINED_TABLE_HEAD`."""
     for case in judged_cases(record):
         yield from _rows_of_case(record["source"], case)
 
@@ -133,12 +168,12 @@ def mosaic_rows(found: MosaicsFound | None) -> Iterator[tuple[str, ...]]:
         yield from _rows_of_case(source, case)
 
 
-def _rows_of_case(source: str, case: Mapping[Key, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for (family, method, layer), judged in case.items():
+def _rows_of_case(source: str, case: Mapping[RowKey, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for (family, method, layer, run), judged in case.items():
         target = judged.get("target")
         label = target if isinstance(target, str) else (target or {}).get("label", "")
         for name, number in sorted((judged.get("measures") or {}).items()):
-            cells = (source, family or CONTROL, method, layer, label or "", name)
+            cells = (*filter(None, [run]), source, family or CONTROL, method, layer, label or "", name)
             yield *map(harmless_cell, cells), repr(six_digits(number))
 
 

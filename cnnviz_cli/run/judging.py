@@ -290,7 +290,7 @@ def prepare_judged(
     if (maps := maps_of(settings)) is None:
         return with_judge(prepare(command, settings, reporter, local_rank, threads), reporter)
     run = FinishedRun.read(maps)
-    if any(settings.method_names(family) != run.methods_of(family) for family in families_of(command)):
+    if not all(set(settings.method_names(family)) <= set(run.methods_of(family)) for family in families_of(command)):
         what = f"the methods are not those of '{escape_text(run.root.name, 100)}'"
         raise UsageError(what, where="--maps", fix="Name the run on the command line: cnnviz evaluate RUN IMAGES")
     return with_judge(

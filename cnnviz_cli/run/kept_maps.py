@@ -23,6 +23,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.observe import Choose, Observation
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.run.budget import panels_of_zeros
 from cnnviz_cli.run.capability_check import MethodRequest
 from cnnviz_cli.run.explain import Explainer, Task
@@ -55,16 +56,18 @@ class KeptExplainer(Explainer):
         """The maps of `run` for the methods of an explainer; raises ModelError for another network or another input."""
         model, told = explainer.session.model, run.manifest.model
         shown = escape_text(run.root.name, 100)
-        for what, was, now in (
-            ("weights", told.weights_sha256, model.weights_sha256),
-            ("preprocessing", told.preprocessing, model.preprocessing.as_json()),
-        ):
-            if was != now:
-                raise ModelError(
-                    f"the {what} of {escape_text(model.name, 60)} are not those of {shown}",
-                    where="--maps",
-                    fix="Name the folder where they lie as the working folder.",
-                )
+        if told.weights_sha256 != model.weights_sha256:
+            raise ModelError(
+                f"the weights of {escape_text(model.name, 60)} are not those of {shown}",
+                where="--maps",
+                fix="Name the folder where they lie as the working folder.",
+            )
+        if differing := list_differences(told.preprocessing, model.preprocessing.as_json()):
+            raise ModelError(
+                f"the preprocessing of {escape_text(model.name, 60)} is not that of {shown}: {'; '.join(differing)}",
+                where="--maps",
+                fix="Explain the images again as the network now gets them.",
+            )
         made = cls._with_plan(explainer.session, explainer.requests, _recipes_of(explainer))
         return replace(made, kept=run)
 

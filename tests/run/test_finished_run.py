@@ -159,9 +159,9 @@ def test_what_cannot_be_judged_is_refused_in_a_sentence(
     exchange(other, "0" * 64, "1" * 64)
     for asked, code, what in (
         ([run], 2, "the images that it explained are needed"),
-        ([run, str(bare), folder], 2, "of one finished run are judged at a time, and 2 are named"),
+        ([run, str(bare), folder], 2, "Keep the maps: cnnviz gradcam IMAGES --save-arrays"),
         ([str(bare), folder], 2, "Keep the maps: cnnviz gradcam IMAGES --save-arrays"),
-        ([run, folder, "--method", "lrp"], 2, "are those of its own methods"),
+        ([run, folder, "--method", "lrp"], 2, "has no maps of lrp"),
         ([run, folder, "--target", "3"], 2, "--target: what is explained is what"),
         ([run, folder, "--gradcam-layer", "stages"], 2, "--gradcam-layer: what is explained is what"),
         ([run, folder, "-o", run], 2, "its figures would be replaced"),

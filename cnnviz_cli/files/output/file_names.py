@@ -27,8 +27,11 @@ REPORT = "report.html"
 REPORT_DATA = "report-data"
 THUMBNAIL = "thumbnail.webp"  # in an image's own folder
 TABLE_HEAD = ("source", "family", "method", "layer", "target", "measure", "value")
+JOINED_TABLE_HEAD = ("run", *TABLE_HEAD)  # of several finished runs
+JOINED = "evaluation.json"
 
 JOURNAL_PREFIX = b'{"journal":"cnnviz",'  # the first bytes of every journal that is not empty
+JOINED_PREFIX = b'{\n "cnnviz": "evaluation",'  # the first bytes of what was found of several finished runs
 FOLD_STATE_PREFIX = b'{"cnnviz":"fold",'  # the first bytes of what a shard has added up over its images
 _SNIFFED = 4096
 

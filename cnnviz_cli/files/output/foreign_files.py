@@ -19,6 +19,8 @@ from cnnviz_cli.core.file_reading import OversizeError, open_regular, read_regul
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.files.output.file_names import (
     FOLD_STATE_PREFIX,
+    JOINED_PREFIX,
+    JOINED_TABLE_HEAD,
     JOURNAL_PREFIX,
     TABLE_HEAD,
     is_manifest,
@@ -116,13 +118,13 @@ def _is_report(path: Path) -> bool:
 
 def _is_state(path: Path) -> bool:
     with open_regular(path) as file:
-        return file.read(len(FOLD_STATE_PREFIX)) == FOLD_STATE_PREFIX
+        return file.read(len(JOINED_PREFIX)).startswith((FOLD_STATE_PREFIX, JOINED_PREFIX))
 
 
 def _is_table(path: Path) -> bool:
-    head = (",".join(TABLE_HEAD) + "\n").encode()
+    heads = tuple((",".join(names) + "\n").encode() for names in (TABLE_HEAD, JOINED_TABLE_HEAD))
     with open_regular(path) as file:
-        return file.read(len(head)) == head
+        return file.read(max(map(len, heads))).startswith(heads)
 
 
 def _object_in(path: Path) -> Json:

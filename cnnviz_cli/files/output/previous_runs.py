@@ -15,7 +15,7 @@ from cnnviz_cli.core.file_reading import MAX_JOURNAL_BYTES, open_regular
 from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_lock import is_locked
-from cnnviz_cli.files.output.file_names import JOURNAL_PREFIX, MANIFEST, RUN_REPORT
+from cnnviz_cli.files.output.file_names import JOINED, JOURNAL_PREFIX, MANIFEST, RUN_REPORT
 from cnnviz_cli.files.output.input_list import list_digest
 from cnnviz_cli.files.output.journal import busy_error, parse_header, read_entries, read_lines
 from cnnviz_cli.files.output.shards import Shard, find_shards
@@ -199,6 +199,23 @@ def choose_output_folder(base: Path, command: str, asked: str, names: Sequence[s
     digest, known = list_digest(names or ()), None if names is None else frozenset(names)
     folders = (base / (command if number == 1 else f"{command}-{number}") for number in count(1))
     return next(folder for folder in folders if _serves(folder, asked, digest, known, shard))
+
+
+def choose_joined_folder(
+    base: Path, command: str, asked: Mapping[str, str], names: Sequence[str], shard: Shard
+) -> Path:
+    """The same of several runs with folders of their own below it; `asked` is by their names."""
+    digest, known = list_digest(names), frozenset(names)
+    folders = (base / (command if number == 1 else f"{command}-{number}") for number in count(1))
+
+    def serves(folder: Path) -> bool:
+        if not folder.is_dir():
+            return not folder.exists()
+        if find_previous_runs(folder) or not (folder / JOINED).exists():
+            return False
+        return all(_serves(folder / name, digest_of, digest, known, shard) for name, digest_of in asked.items())
+
+    return next(folder for folder in folders if serves(folder))
 
 
 def _serves(folder: Path, asked: str, digest: str, names: frozenset[str] | None, shard: Shard) -> bool:
