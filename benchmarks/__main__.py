@@ -27,6 +27,7 @@ from benchmarks import (
     startup,
     throughput,
 )
+from benchmarks import report as report_pages
 from benchmarks.measure import Line, report
 
 NOTE = "224x224 noise, random weights, float32; ours in channels_last, the peers in the default layout as documented"
@@ -52,7 +53,7 @@ def main() -> None:
         nargs="*",
         metavar="PART",
         help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream, "
-        "evaluate",
+        "evaluate, report",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -69,6 +70,7 @@ def main() -> None:
         "channels": lambda: ([], channels.notes()),
         "dream": lambda: (dream.everything(given.rounds), []),
         "evaluate": lambda: (evaluate.everything(given.rounds), []),
+        "report": lambda: ([], report_pages.notes()),
     }
     unknown = [name for name in given.parts if name not in parts]
     if unknown:
