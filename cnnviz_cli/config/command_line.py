@@ -18,37 +18,34 @@ from cnnviz_cli.core.text import escape_text
 _OF_THE_RUN = {"target", "truth", "counterfactual", "save_arrays", "report"}
 """Settings that a figure's own record answers, or that change no figure."""
 
-FigureCommand = Callable[[Mapping[str, Any], Mapping[str, Any]], str]
+FigureCommand = Callable[[Mapping[str, Any]], tuple[str, str, str] | None]
 
 
 def figure_commands(facts: Mapping[str, Any]) -> FigureCommand:
-    """What gives, of an image's record and one of its outputs, the command that draws that figure; ``facts`` are the
-    manifest without its images.
+    """What gives, of an image's output, the command that draws that figure: what stands before the image's name and
+    behind it, and what is asked for of this image. ``facts`` are the manifest without its images.
 
-    The image is named as in the record, and files (of weights, of labels) by their names: a manifest has no places.
-    Empty for figures that no family's command draws by itself: painted pictures, sheets, boxes that were found.
+    Files (of weights, of labels) have their names alone: a manifest has no places. None for figures that no family's
+    command draws by itself: painted pictures, sheets, boxes that were found.
     """
     config: Mapping[str, Any] = (facts.get("run") or {}).get("config") or {}
-    kept: dict[tuple[str, str, str | None], tuple[list[str], list[str]] | None] = {}
+    kept: dict[tuple[str, str, str | None], tuple[str, str] | None] = {}
 
-    def command(record: Mapping[str, Any], output: Mapping[str, Any]) -> str:
+    def command(output: Mapping[str, Any]) -> tuple[str, str, str] | None:
         key = output["family"], output["method"], output["layer"]
         if key not in kept:
             kept[key] = _parts(config, *key)
         found, target = kept[key], output["target"]
         if found is None or (target is not None and target.get("rank") is not None):
-            return ""
-        before, after = found
+            return None
         chosen = [] if target is None else ["--target", str(target["index"])]
         counter = ["--counterfactual"] if output.get("counterfactual") else []
-        return escape_text(shlex.join([*before, record["source"], *after, *chosen, *counter]))
+        return *found, shlex.join([*chosen, *counter])
 
     return command
 
 
-def _parts(
-    config: Mapping[str, Any], family: str, method: str | None, layer: str | None
-) -> tuple[list[str], list[str]] | None:
+def _parts(config: Mapping[str, Any], family: str, method: str | None, layer: str | None) -> tuple[str, str] | None:
     """What stands before and behind the image's name; None where no command gives this figure."""
     if family not in FAMILIES or method is None:
         return None
@@ -61,7 +58,7 @@ def _parts(
         own["layer"] = [layer]
     read = {name: value for name, value in own.items() if name in options or name == SELECTOR}
     words = [word for path, value in _changed({**config, family: read}, family) for word in _flag(path, value, family)]
-    return ["cnnviz", family], words
+    return f"cnnviz {family}", escape_text(shlex.join(words))
 
 
 def _changed(config: Mapping[str, Any], family: str) -> Iterator[tuple[SettingPath, Any]]:

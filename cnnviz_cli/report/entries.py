@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +20,21 @@ from cnnviz_cli.core.text import escape_text, format_percent
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.report.maps import MOST_INLINE, Map, rank_vector, shares, stored_levels, stored_maps
-from cnnviz_cli.report.page import to_base64, to_json
+from cnnviz_cli.report.page import encode_path, to_base64, to_json
 from cnnviz_cli.report.pictures import Pictures, Place, grey_picture
 from cnnviz_cli.report.survey import NONE, Survey, ViewKey
 
 MOST_PAIRS = 28
 """Pairs of views that are compared: those of eight."""
 
-MOST_RECORD = 8192
-"""Bytes of a manifest's record that the page repeats; of a longer one it has the address of the manifest."""
+MOST_RECORD = 1 << 16
+"""Letters of a manifest's record that the page repeats; of a longer one it has the address of the manifest."""
+
+Command = Callable[[Mapping[str, Any]], tuple[str, str, str] | None]
+"""Of an output the command that draws it: what stands before the image's name, what behind it, and what is asked for of
+this image; None where there is none."""
+
+_ALWAYS = {"view", "target", "role", "scale", "asked"}
 
 _SMALL = {"folder": 64, "single": 112}  # pixels of a map of pixels within the data, by the page's form
 
@@ -37,6 +45,7 @@ class ViewFacts:
 
     kind: str = "figure"
     signed: bool = False
+    command: tuple[str, str] | None = None
     widest: tuple[float, float] | None = None
 
     def take(self, kind: str, scale: Sequence[float]) -> None:
@@ -47,6 +56,14 @@ class ViewFacts:
         self.widest = min(low, scale[0]), max(high, scale[1])
 
 
+@dataclass(frozen=True)
+class MadeEntry:
+    """An entry, and of each run the manifest's record of it, which the page holds packed."""
+
+    entry: Json
+    records: list[Json | None]
+
+
 @dataclass
 class EntryMaker:
     """Makes entries, and gathers what only they tell: kinds of views, disagreements, what is missing."""
@@ -55,13 +72,13 @@ class EntryMaker:
     survey: Survey
     place: Place
     pictures: Pictures
-    commands: Sequence[Callable[[Mapping[str, Any], Mapping[str, Any]], str]]
+    commands: Sequence[Command]
     count: int
     views: dict[ViewKey, ViewFacts] = field(default_factory=dict)
     disagreements: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
     missing: Counter[str] = field(default_factory=Counter)
 
-    def make(self, at: int, entry: int) -> Json:
+    def make(self, at: int, entry: int) -> MadeEntry:
         """The entry that stands at this place of the page."""
         records = [
             None if positions[entry] == NONE else run.record(positions[entry])
@@ -73,47 +90,49 @@ class EntryMaker:
         vectors: dict[int, NDArray[np.float64]] = {}
         for run, record in enumerate(records):
             if record is not None:
-                maps += self._maps(at, run, record, vectors)
+                maps += self._maps(at, run, record, seen, vectors)
         for one, other in combinations(sorted(vectors), 2):
             self._compare(at, (one, other), vectors)
         found = [(run.root, record) for run, record in zip(self.runs, records, strict=True) if record is not None]
-        return {
-            **self.pictures.of(found, at),
-            "size": size,
-            "seen": seen,
-            "runs": [None if r is None else self._said(run, r) for run, r in enumerate(records)],
-            "maps": maps,
-        }
+        said = [None if r is None else self._said(run, entry, r) for run, r in enumerate(records)]
+        made = {**self.pictures.of(found, at), "size": size, "seen": seen, "runs": said, "maps": maps}
+        return MadeEntry(made, [None if r is None else _brief(r) for r in records])
 
-    def _said(self, run: int, record: Json) -> Json:
+    def _said(self, run: int, entry: int, record: Json) -> Json:
         labels, root = self.survey.labels, self.runs[run].root
+        quoted = escape_text(shlex.quote(record["source"]))
         sheets = [o for o in record["outputs"] if o["method"] is None]
         return {
             "predictions": [
-                [labels.find(run, one["index"], one["label"]), one.get("probability"), said.figure, said.title]
+                [labels.find(run, one["index"], one["label"]), one.get("probability"), said.figure]
+                + [escape_text(said.title)] * (said.title != one["label"])
                 for one, said in ((one, Prediction.model_validate(one)) for one in record["predictions"])
             ],
             "truth": _true_one(labels.find, run, record.get("truth")),
             "error": escape_text(record["error"]) if record["error"] else None,
-            "folder": self._link(root, PurePosixPath(record["outputs"][0]["path"]).parent.as_posix())
-            if record["outputs"]
-            else None,
+            "folder": None if (folder := self._folder(record)) is None else self._link(root, folder),
             "sheets": [[_sheet_title(o), self._link(root, o["path"])] for o in sheets],
-            "record": _brief(record),
+            **({} if quoted == self.survey.sources[entry] else {"quoted": quoted}),
         }
 
     def _link(self, root: Path, relative: str) -> str | None:
+        """The address of what a record lists; None where it leads out of the run's folder, or is gone."""
         try:
-            return self.place.link(locate(root, relative))
+            place = locate(root, relative)
         except ValueError:
             self.missing["outside"] += 1
             return None
+        if not os.path.lexists(place):
+            self.missing["figures gone"] += 1
+            return None
+        return self.place.link(place)
 
-    def _maps(self, at: int, run: int, record: Json, vectors: dict[int, NDArray[np.float64]]) -> list[Json]:
+    def _maps(self, at: int, run: int, record: Json, seen: Any, vectors: dict[int, NDArray[np.float64]]) -> list[Json]:
         root = self.runs[run].root
         stored, why = stored_maps(root, record)
-        if why:
+        if why and any(output["scale"] is not None for output in record["outputs"]):
             self.missing[f"arrays {why}"] += 1
+        folder = self._folder(record)
         found: list[Json] = []
         for output in record["outputs"]:
             key = ViewKey.of(run, output)
@@ -126,33 +145,47 @@ class EntryMaker:
             vector = rank_vector(values) if values is not None and number not in vectors else None
             if vector is not None:
                 vectors[number] = vector
+            command = self.commands[run](output)
+            facts.command = facts.command or (command and command[:2])
             contrast = output.get("contrast")
-            found.append(
-                {
-                    "view": number,
-                    "target": None
-                    if target is None
-                    else self.survey.labels.find(run, target["index"], target["label"]),
-                    "title": "" if target is None else escape_text(Prediction.model_validate(target).title),
-                    "role": _role(record, target),
-                    "range": output["range"],
-                    "scale": output["scale"],
-                    "state": output["state"],
-                    "sentence": advice(
-                        output["state"],
-                        counter=bool(output.get("counterfactual")),
-                        contrast=escape_text(contrast["label"]) if contrast else "",
-                        statistics=output["statistics"],
-                    )
-                    or None,
-                    "figure": self._link(root, output["path"]),
-                    "box": record["seen"]["box"] if record.get("seen") else None,
-                    "measures": {**(output.get("measures") or {}), **output["statistics"]},
-                    "command": self.commands[run](record, output),
-                    **drawn,
-                }
+            sentence = advice(
+                output["state"],
+                counter=bool(output.get("counterfactual")),
+                contrast=escape_text(contrast["label"]) if contrast else "",
+                statistics=output["statistics"],
             )
+            label = "" if target is None else target["label"]
+            title = "" if target is None else Prediction.model_validate(target).title
+            above, _, name = output["path"].rpartition("/")
+            inside = folder is not None and above == folder and name not in ("", ".", "..")
+            whole: Json = {
+                "view": number,
+                "target": None if target is None else self.survey.labels.find(run, target["index"], label),
+                "role": _role(record, target),
+                "scale": output["scale"],
+                "shape": None,
+                "file": encode_path(name) if inside else None,
+                "figure": None if inside else self._link(root, output["path"]),
+                **drawn,
+                "asked": None if command is None else command[2],
+            }
+            said: Json = {
+                "title": escape_text(title) if title != label else None,
+                "range": output["range"] if output["range"] != output["scale"] else None,
+                "state": output["state"] if output["state"] != "ok" else None,
+                "sentence": sentence,
+                "box": record["seen"]["box"] if record.get("seen") and record["seen"]["box"] != seen else None,
+                "measures": {**(output.get("measures") or {}), **output["statistics"]},
+            }
+            # What is usual is left out: scripts know it.
+            found.append({name: value for name, value in (whole | said).items() if value or name in _ALWAYS})
         return found
+
+    def _folder(self, record: Json) -> str | None:
+        """The folder of an image's files, as the manifest has it, if the page may lead there."""
+        outputs: Any = record["outputs"]
+        folder = outputs[0]["path"].rpartition("/")[0] if outputs else ""
+        return folder if folder and self.place.mode == "folder" else None
 
     def _numbers(self, name: str, root: Path, output: Json, values: Map | None, facts: ViewFacts) -> Json:
         """How the page draws a map, and its `values` or shares (h, w), if there are any."""
@@ -217,5 +250,5 @@ def _true_one(find: Callable[[int, int, str], int], run: int, truth: Mapping[str
 
 
 def _sheet_title(output: Mapping[str, Any]) -> str:
-    family, stem = str(output["family"]), PurePosixPath(output["path"]).stem
-    return family if family == stem else escape_text(f"{family} {stem}")
+    """What a figure of several maps is called: its file's name without dots."""
+    return escape_text(" ".join(PurePosixPath(output["path"]).stem.split(".")))

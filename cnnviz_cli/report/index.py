@@ -111,6 +111,7 @@ class Index:
             "palette": wished if wished in known else _SIGNED if signed else _PLAIN,
             "signed": signed,
             "kind": facts.kind if facts else "figure",
+            "command": list(facts.command) if facts and facts.command else None,
             "shared": list(facts.widest) if facts and facts.widest else None,
         }
 

@@ -78,7 +78,8 @@ class Pictures:
             if preview and figure is not None and address is None:
                 large = reduced_figure(figure, preview)
                 address = None if large is None else self._keep(f"previews/{at:06d}.webp", large)
-        self.made["figure" if drawn else "photograph" if thumb else "none"] += 1
+        failed = all(r["status"] != "ok" for _, r in records)
+        self.made["figure" if drawn else "photograph" if thumb else "failed" if failed else "none"] += 1
         return {"thumb": to_base64(thumb or b""), "photo": address, "drawn": drawn}
 
     def _keep(self, name: str, data: bytes) -> str:

@@ -12,7 +12,7 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST, REPORT
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.report.columns import Columns, Order
-from cnnviz_cli.report.entries import EntryMaker
+from cnnviz_cli.report.entries import Command, EntryMaker
 from cnnviz_cli.report.index import Index
 from cnnviz_cli.report.photographs import Photographs
 from cnnviz_cli.report.pictures import Pictures
@@ -22,12 +22,12 @@ from cnnviz_cli.report.survey import Survey
 MOST_MEGABYTES = 50.0
 """Of a single file, unless more is allowed: beyond, browsers and mail take it badly."""
 
-Commands = Callable[[Mapping[str, Any]], Callable[[Mapping[str, Any], Mapping[str, Any]], str]]
-"""From a manifest without its images to what gives, of a record and one of its outputs, the command that draws it."""
+Commands = Callable[[Mapping[str, Any]], Command]
+"""From a manifest without its images to what gives the command that draws an output, as `entries.Command` says."""
 
 
-def _no_commands(_facts: Mapping[str, Any]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], str]:
-    return lambda _record, _output: ""
+def _no_command(_output: Mapping[str, Any]) -> None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class ReportOptions:
     palette: str = ""
     title: str = ""
     titles: Mapping[str, str] = field(default_factory=dict)
-    commands: Commands = _no_commands
+    commands: Commands = lambda _facts: _no_command
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
 
@@ -117,12 +117,13 @@ def write_report(folders: Sequence[Path], options: ReportOptions = ReportOptions
             written.begin(title, [address for address in manifests if address])
             for start in range(0, len(order), CHUNK):
                 chunk = order[start : start + CHUNK]
-                written.chunk(start // CHUNK, [maker.make(start + at, int(entry)) for at, entry in enumerate(chunk)])
+                made = [maker.make(start + at, int(entry)) for at, entry in enumerate(chunk)]
+                written.chunk(start // CHUNK, [one.entry for one in made], [one.records for one in made])
                 options.progress(start + len(chunk), len(order))
             index = Index(runs, names, columns, order, maker)
-            made = index.make(written, title=title, palette=options.palette, titles=options.titles)
-            written.finish(made)
-        return WrittenReport(page, written.bytes, len(order), tuple(made["missing"]), index.lost)
+            facts = index.make(written, title=title, palette=options.palette, titles=options.titles)
+            written.finish(facts)
+        return WrittenReport(page, written.bytes, len(order), tuple(facts["missing"]), index.lost)
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
@@ -134,6 +135,10 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def title_of(runs: Sequence[SavedRun]) -> str:
-    """The networks, by name and weights."""
-    models: list[Any] = [run.facts.get("model") or {} for run in runs]
-    return "cnnviz report: " + "; ".join(dict.fromkeys(f"{one.get('name')}, {one.get('weights')}" for one in models))
+    """The networks, and of each the weights."""
+    weights: dict[str, list[str]] = {}
+    for run in runs:
+        model: Any = run.facts.get("model") or {}
+        weights.setdefault(str(model.get("name")), []).append(str(model.get("weights")))
+    named = [f"{name} ({'; '.join(dict.fromkeys(of))})" for name, of in weights.items()]
+    return f"cnnviz report: {', '.join(named)}"

@@ -1,7 +1,7 @@
 // What is written beside the pictures of the dialog: what the network says, the maps, their scale, and where it is all from.
 (function (R) {
   'use strict';
-  const {html, useLayoutEffect, useRef} = V;
+  const {html, useEffect, useLayoutEffect, useRef, useState} = V;
 
   const TOP = 6;  // predictions of a run
   const MARKS = {says: 'what it says', true: 'what is true', both: 'what it says, and it is true', asked: 'what was asked for'};
@@ -81,12 +81,27 @@
       <button type=button onClick=${() => R.copy(text, 'The command is copied.')}>Copy</button></div><//>`;
   }
 
+  // What the manifest says, unpacked when it is looked at.
+  function ManifestRecord({i, run}) {
+    const [open, setOpen] = useState(false), [text, setText] = useState('…');
+    useEffect(() => {
+      if (!open) return undefined;
+      let live = true;
+      const tell = words => live && setText(words);
+      R.manifestRecords(i).then(records => tell(records[run] ? JSON.stringify(records[run], null, 1) : 'It is too long for the page: see the manifest.'),
+        () => tell('It cannot be read here.'));
+      return () => { live = false; };
+    }, [open, i, run]);
+    return html`<details onToggle=${event => setOpen(event.currentTarget.open)}><summary>The manifest’s record</summary>
+      ${open && html`<pre tabindex=0 aria-label="The manifest’s record">${text}</pre>`}</details>`;
+  }
+
   function Files({i, record, a}) {
     const run = a ? R.views[a.view].run : R.run.value, said = record.runs[run];
     return html`<${Section} title="Files"><p class=links>${a && link(a.figure, 'figure')} ${!record.photo?.startsWith('data:') && link(record.photo, 'photograph')} ${said && link(said.folder, 'folder')}
       ${(said?.sheets || []).map(([title, url]) => link(url, title))} ${link(R.runs[run].manifest, 'manifest')}</p>
       ${record.size && html`<p class=dim>${record.size[0]} × ${record.size[1]} pixels</p>`}
-      ${said?.record && html`<details><summary>The manifest’s record</summary><pre tabindex=0 aria-label="The manifest’s record">${JSON.stringify(said.record, null, 1)}</pre></details>`}
+      ${said && html`<${ManifestRecord} key=${`${run} ${i}`} i=${i} run=${run} />`}
       <//>`;
   }
 

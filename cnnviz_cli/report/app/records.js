@@ -5,9 +5,32 @@
   const HELD = 300, size = R.index.chunk, folder = R.index.folder ?? 'report-data';
   const held = new Map(), kept = new Map(), waiting = new Map(), missing = new Set();
 
-  // What each file of data calls.
-  R.chunk = (c, records) => {
+  // What is usual of a map is left out of the data.
+  function fill(record, i) {
+    for (const said of record.runs) for (const one of said?.predictions ?? []) one[3] ??= R.label(one[0]);
+    for (const map of record.maps) {
+      const {run, command} = R.views[map.view], said = record.runs[run], file = map.file && `${said.folder}/${map.file}`;
+      map.title ??= map.target === null ? '' : R.label(map.target);
+      map.range ??= map.scale;
+      map.state ??= 'ok';
+      map.sentence ??= null;
+      map.figure ??= file ?? null;
+      map.box ??= record.seen;
+      map.measures ??= {};
+      map.data ??= '';
+      map.small ??= '';
+      map.image ??= null;
+      map.shape ??= null;
+      const words = command && map.asked !== null ? [command[0], said.quoted ?? R.source(i), command[1], map.asked] : [];
+      map.command ??= words.filter(Boolean).join(' ');
+    }
+  }
+
+  // What each file of data calls: the records, and packed what the manifests say of them.
+  R.chunk = (c, records, packed = document.getElementById(`packed-${c}`)?.textContent) => {
     missing.delete(c);
+    records.forEach((record, k) => fill(record, c * size + k));
+    records.packed = packed;
     held.set(c, records);
     if (held.size > HELD) held.delete(held.keys().next().value);
     const calls = waiting.get(c) ?? [];
@@ -55,6 +78,11 @@
   }
 
   R.record = i => chunk(Math.floor(i / size)).then(records => records[i % size]);
+  // What the manifest of each run says of a record, null where it has none or the page does not hold it.
+  R.manifestRecords = i => chunk(Math.floor(i / size)).then(async records => {
+    const plain = new Blob([R.bytes(records.packed)]).stream().pipeThrough(new DecompressionStream('deflate'));
+    return JSON.parse(await new Response(plain).text())[i % size];
+  });
   R.held = i => kept.get(i) ?? held.get(Math.floor(i / size))?.[i % size];
   // What is printed stays, however many chunks it is from. In a single file it is there without waiting.
   R.keep = i => R.record(i).then(record => kept.set(i, record));
