@@ -1,7 +1,8 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain`, `evaluate` and `dream` are the ways in from Python, and all that is named here belongs to them. Nothing is
-imported until it is asked for, so that the command and its help do not wait for torch.
+`explain`, `evaluate` and `dream` are the ways in from Python, and `export` hands on what a run has found; all
+else that is named here belongs to them. Nothing is imported until it is asked for, so that the command and its help
+do not wait for torch.
 """
 
 __version__ = "0.1.0"
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.api.dream import Dream, dream
     from cnnviz_cli.api.evaluate import Evaluation, evaluate
     from cnnviz_cli.api.explain import Networks, Pictures, explain
+    from cnnviz_cli.api.export import export
     from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations
     from cnnviz_cli.core.errors import (
@@ -51,6 +53,7 @@ __all__ = [
     "energy",
     "evaluate",
     "explain",
+    "export",
     "likeness",
     "target",
 ]
@@ -72,6 +75,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "energy": "api.objectives",
     "evaluate": "api.evaluate",
     "explain": "api.explain",
+    "export": "api.export",
     "likeness": "api.objectives",
     "target": "api.objectives",
 }

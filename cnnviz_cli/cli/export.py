@@ -47,13 +47,13 @@ def export(
 
     found = export_run(folder, to, output, Wishes(photos, share), overwrite=overwrite)
     told = found.told
-    warn = make_reporter(quiet=True).warn
-    for line in (*told.notes, *told.left_out):
-        warn(line)
     if as_json:
         facts = {"counts": told.counts, "left_out": told.left_out, "notes": told.notes}
         print_json({"place": str(found.place), "format": to, **facts})
     else:
+        warn = make_reporter(quiet=True).warn
+        for line in (*told.notes, *told.left_out):
+            warn(line)
         counts = ", ".join(count_noun(count, noun) for noun, count in told.counts.items())
         print("\n".join(map(escape_text, [counts, str(found.place)])))
     return ExitCode.PARTIAL if told.left_out else ExitCode.OK
