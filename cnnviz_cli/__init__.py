@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.api.explain import Networks, Pictures, explain
     from cnnviz_cli.api.export import export
     from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
-    from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations
+    from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Report
     from cnnviz_cli.core.errors import (
         CnnvizError,
         DeviceError,
@@ -46,6 +46,7 @@ __all__ = [
     "Pictures",
     "Prediction",
     "Preprocessing",
+    "Report",
     "UsageError",
     "channel",
     "direction",
@@ -69,6 +70,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Pictures": "api.explain",
     "Prediction": "core.records",
     "Preprocessing": "models.input.preprocessing",
+    "Report": "api.results",
     "channel": "api.objectives",
     "direction": "api.objectives",
     "dream": "api.dream",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from html import escape
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -258,6 +259,16 @@ class ExplainedImage(Drawn):
         return self._scene.image
 
     @property
+    def context(self) -> FigureContext:
+        """What its figures are drawn with."""
+        return self._scene
+
+    @property
+    def sha256(self) -> str:
+        """Of the image's file, or of its pixels where it has none."""
+        return self._sha256
+
+    @property
     def seen(self) -> Image.Image:
         """What the network saw of it, at the size of its input."""
         return self._scene.crop
@@ -317,6 +328,31 @@ class ExplainedImage(Drawn):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """A page of explanations that any browser opens. In a notebook it shows itself, and asks the network for nothing.
+
+    Attributes:
+        path: of the page; None where it was not written.
+        html: the page, where it is one file; else empty.
+    """
+
+    path: Path | None
+    html: str
+    images: int
+
+    def _repr_html_(self) -> str:
+        """The page in a frame that may run its own scripts and nothing else."""
+        if not self.html:
+            return f"<p>The page is <code>{escape(str(self.path))}</code>.</p>"
+        style = "width: 100%; height: 720px; border: 1px solid #8888; border-radius: 4px"
+        frame = f'sandbox="allow-scripts allow-downloads" style="{style}" title="cnnviz report"'
+        return f'<iframe {frame} srcdoc="{escape(self.html)}"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.images} images{f', {self.path}' if self.path else ''}>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanations(Sequence[ExplainedImage]):
     """The images in the order in which they were given: ``found[0]``, and ``found[0, "gradcam"]`` for one result."""
 
@@ -338,6 +374,26 @@ class Explanations(Sequence[ExplainedImage]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def report(self, path: str | PathLike[str] | None = None, *, single_file: bool = True, title: str = "") -> Report:
+        """All images as one page for any browser: side by side, filtered, with palette and values at hand.
+
+        In a notebook it shows itself below the cell. Nothing of it comes from a network.
+
+        Args:
+            path: the page to write, ``report.html``; None to keep it in memory. An earlier one is replaced.
+            single_file: whether all is in the one file, which one can send. Else `path` is a folder, for the page,
+                its data, and the figures, arrays and manifest that a run of the command would leave.
+            title: of the page.
+
+        Raises:
+            UsageError: there are no images, or nowhere to write several files to.
+            OutputError: it cannot be written, or is larger than 500 MB.
+        """
+        from cnnviz_cli.api.export import make_report
+
+        model = self.images[0].context.model if self.images else ""
+        return make_report(self.images, path, single_file=single_file, title=title, model=model)
 
     def __repr__(self) -> str:
         return f"<Explanations of {len(self)} images>"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.text import did_you_mean, escape_text, list_some
@@ -215,6 +215,11 @@ def _replacement(form: Format, place: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):
                 fresh.unlink(missing_ok=True)
+
+
+def records_of(run: SavedRun) -> Iterator[Mapping[str, Any]]:
+    """The records of a run, which obey the manifest's schema."""
+    return iter(run)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnnviz_cli import __version__
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.exports.api import Format, Told, Wishes, export_format, new_file
+from cnnviz_cli.exports.api import Format, Told, Wishes, export_format, new_file, records_of
 from cnnviz_cli.exports.common.columns import text
 from cnnviz_cli.exports.common.maps import UNREADABLE, Floats, KeptMaps, place_map, size_of
 from cnnviz_cli.files.output.saved_run import SavedRun
@@ -101,7 +101,7 @@ class Coco(Format):
 
 
 def _images(run: SavedRun) -> Iterator[dict[str, Any]]:
-    for number, record in enumerate(run, 1):
+    for number, record in enumerate(records_of(run), 1):
         if (size := size_of(record)) and not record.get("subject"):
             yield {"id": number, "file_name": record["source"], "width": size[0], "height": size[1]}
 
@@ -110,7 +110,7 @@ def _annotations(
     run: SavedRun, maps: KeptMaps, share: float, classes: dict[int, str], told: Told
 ) -> Iterator[dict[str, Any]]:
     number = without = empty = 0
-    for image, record in enumerate(run, 1):
+    for image, record in enumerate(records_of(run), 1):
         size = size_of(record)
         if size is None or record.get("subject"):
             continue

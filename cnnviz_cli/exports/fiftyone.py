@@ -20,7 +20,7 @@ from cnnviz_cli import __version__
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, read_regular
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.exports.api import Format, Told, Wishes, export_format, new_file
+from cnnviz_cli.exports.api import Format, Told, Wishes, export_format, new_file, records_of
 from cnnviz_cli.exports.common.columns import is_right, multilabel, text
 from cnnviz_cli.exports.common.maps import UNREADABLE, Floats, KeptMaps, Size, place_map, size_of
 from cnnviz_cli.files.output.file_names import FolderNames, folder_name
@@ -86,7 +86,7 @@ class _Writer:
         told.counts = {"sample": 0, "heat map": 0}
 
     def samples(self) -> Iterator[Sample]:
-        for record in self._run:
+        for record in records_of(self._run):
             painted = [output for output in record["outputs"] if output.get("dream")]
             if painted or record.get("subject"):
                 yield from self._painted(record, painted)

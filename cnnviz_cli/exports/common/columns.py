@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.records import Subject
+from cnnviz_cli.exports.api import records_of
 from cnnviz_cli.files.output.saved_run import SavedRun
 
 Kind = Literal["text", "whole", "number", "yes"]
@@ -97,7 +98,7 @@ class OutputTable:
     def __init__(self, run: SavedRun) -> None:
         self._run = run
         found: set[str] = set()
-        for record in run:
+        for record in records_of(run):
             for output in outputs_of(record):
                 found.update(STATISTIC + name for name in output.get("statistics") or ())
                 found.update(MEASURE + name for name in output.get("measures") or ())
@@ -108,7 +109,7 @@ class OutputTable:
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """For each output the cells by column, those that are empty left out; an image without output has one row."""
-        for record in self._run:
+        for record in records_of(self._run):
             about = {**self._model, **_image_cells(record, multilabel=self._multilabel)}
             for output in outputs_of(record) or ({},):
                 cells = {**about, **_output_cells(output, record)}

@@ -117,4 +117,5 @@ def _plain(values: NDArray[Any]) -> Floats | None:
         values = values[0]
     if values.ndim != 2 or not values.size or values.dtype.kind not in "fiu":
         return None
-    return values.astype(np.float32)
+    found: Floats = values.astype(np.float32)
+    return found

@@ -39,9 +39,9 @@ def encode_grey(values: np.ndarray[Any, Any], scale: tuple[float, float]) -> byt
     return _webp(Image.fromarray(np.rint(255 * shares).astype(np.uint8)).convert("RGB"), **_LOSSLESS)
 
 
-def write_thumbnail(sink: Sink, path: str, image: Image.Image) -> Picture:
+def write_thumbnail(sink: Sink, path: str, image: Image.Image, side: int = THUMBNAIL_SIDE) -> Picture:
     """Write the thumbnail of an RGB image, and say what was written. Raises OutputError if the disk refuses."""
-    small = thumbnail_of(image)
+    small = thumbnail_of(image, side)
     digest = sink.write(path, encode_thumbnail(small))
     return Picture(path=path, sha256=digest, width=small.width, height=small.height)
 
