@@ -13,6 +13,12 @@
 
   // The map over an image that is shown at w x h. Half the pixels are enough for a thumbnail.
   function Overlay({record, map, w, h}) {
+    // Where one races through the images, maps wait until it is over; what has its map keeps it.
+    const due = useRef(false);
+    if (!due.current) due.current = !R.racing.value;
+    return due.current ? html`<${Painted} record=${record} map=${map} w=${w} h=${h} />` : null;
+  }
+  function Painted({record, map, w, h}) {
     const ref = useRef(), view = R.views[map.view], palette = R.paletteOf(view), scale = R.scaleOf(map);
     const opacity = S.opacity.value, at = R.window(map.box ?? record.seen ?? [0, 0, ...record.size], record.size, w, h);
     const wide = Math.ceil(at.width / 2), tall = Math.ceil(at.height / 2);

@@ -6,6 +6,18 @@
   const GAP = 10, EDGE = 14, PRINTED = 500;
   R.cursor = signal(0);
   R.printing = signal(false);
+  // Whether the images pass faster than can be looked at, in pixels a second.
+  R.racing = signal(false);
+  const RACE = 4000, REST = 80;
+  let last = {top: 0, time: 0}, resting = 0;
+  function scrolled(event) {
+    const top = event.currentTarget.scrollTop, time = event.timeStamp;
+    const speed = Math.abs(top - last.top) / Math.max(1, time - last.time) * 1000;
+    last = {top, time};
+    if (speed > RACE) R.racing.value = true;
+    clearTimeout(resting);
+    resting = setTimeout(() => { R.racing.value = false; }, REST);
+  }
 
   // As many columns as fit; each then takes its part of what is left, so that both edges are straight.
   function columns(width, wanted) {
@@ -71,7 +83,7 @@
       R.grid.focus();
     };
     const lines = all.getVirtualItems().filter(row => row.index < rows);
-    return html`<div class="grid" ref=${box} onKeyDown=${move} role="group" tabindex="-1" aria-label="Images">
+    return html`<div class="grid" ref=${box} onKeyDown=${move} onScroll=${scrolled} role="group" tabindex="-1" aria-label="Images">
       ${order.length ? html`<div class="rows" style=${{height: `${all.getTotalSize()}px`}}>
         ${lines.map(row => html`<div class="row" key=${row.index} style=${{transform: `translateY(${row.start}px)`, gap: `${GAP}px`,
             padding: `0 ${EDGE}px`}}>
