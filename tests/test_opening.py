@@ -38,6 +38,7 @@ OTHERS = {
         "room.joinpath('app', name).read_text(encoding='utf-8')",
         "vendor.read_text(encoding='utf-8')",
     },
+    "cli/report.py": {"webbrowser.open(made.path.resolve().as_uri())"},  # the browser, for a page that was written
     "report/storage.py": {"temporary.open('xb')"},
     "files/output/sink.py": {
         "temporary.open('xb')",

@@ -34,6 +34,9 @@ Command = Callable[[Mapping[str, Any]], tuple[str, str, str] | None]
 """Of an output the command that draws it: what stands before the image's name, what behind it, and what is asked for of
 this image; None where there is none."""
 
+MOST_PIXELS, MOST_SIDE = 1 << 24, 16383
+"""Of a map that is shown in grey: all it has, and the longer side, which is what WebP holds."""
+
 _ALWAYS = {"view", "target", "role", "scale", "asked"}
 
 _SMALL = {"folder": 64, "single": 112}  # pixels of a map of pixels within the data, by the page's form
@@ -194,7 +197,7 @@ class EntryMaker:
         if scale is None:
             return said
         levels = shares(values, scale) if values is not None else stored_levels(root, grey) if grey else None
-        if levels is None:
+        if levels is None or levels.size > MOST_PIXELS or max(levels.shape) > MOST_SIDE:
             return said
         kind = "map" if levels.size <= MOST_INLINE else "pixels"
         facts.take(kind, scale)

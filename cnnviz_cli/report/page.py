@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
@@ -14,10 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cnnviz_cli.core.file_reading import open_regular
+
 MARK = "<!doctype html>\n<!-- cnnviz report -->\n"
 """The first bytes of every page of ours."""
 
 INDEX_ID = "index"
+
+_MANIFESTS = "cnnviz-manifests"
+_HEAD_BYTES = 1 << 14
 
 
 def to_json(value: Any) -> str:
@@ -39,7 +45,8 @@ def links_from(folder: Path) -> Callable[[Path], str | None]:
 
     def link(target: Path) -> str | None:
         try:
-            way = os.path.relpath(os.path.realpath(target), here)
+            # A link is named, not followed: what it leads to is no matter of the page.
+            way = os.path.relpath(Path(os.path.realpath(target.parent), target.name), here)
         except ValueError:
             return None
         return encode_path(way.replace(os.sep, "/"))
@@ -68,8 +75,8 @@ def app_files() -> tuple[str, str, str]:
     return vendor.read_text(encoding="utf-8") if vendor.is_file() else "", joined(".js"), joined(".css")
 
 
-def head(title: str) -> str:
-    """All that stands before the data."""
+def head(title: str, digests: Sequence[str]) -> str:
+    """All that stands before the data; `digests` are those of the manifests that the page is of."""
     vendor, app, css = app_files()
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in (vendor, app))
     policy = (
@@ -81,8 +88,21 @@ def head(title: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="{_MANIFESTS}" content="{" ".join(digests)}">\n'
         f"<title>{html.escape(title)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
     )
+
+
+def shown_manifests(page: Path) -> list[str] | None:
+    """The SHA-256 of the manifests that a page of ours was made of, by which one tells whether it is stale; None where
+    there is no such page. One of an unfinished run is not among them."""
+    try:
+        with open_regular(page) as file:
+            start = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return None
+    found = re.search(rf'<meta name="{_MANIFESTS}" content="([0-9a-f ]*)">', start)
+    return found[1].split() if found and start.startswith(MARK) else None
 
 
 def body(manifests: Sequence[str]) -> str:

@@ -63,9 +63,9 @@ class FolderPage:
         self.bytes += len(data)
         return f"{self.folder}/{encode_path(name)}"
 
-    def begin(self, title: str, manifests: Sequence[str]) -> None:
-        """Write all that stands before the data; `manifests` are addresses."""
-        self._put(head(title) + body(manifests))
+    def begin(self, title: str, digests: Sequence[str], manifests: Sequence[str]) -> None:
+        """Write all that stands before the data, with the manifests' digests and addresses."""
+        self._put(head(title, digests) + body(manifests))
 
     def chunk(self, number: int, entries: Sequence[Json], records: Sequence[Sequence[Json | None]]) -> None:
         """Write the next chunk of entries, with the manifest's records of each."""

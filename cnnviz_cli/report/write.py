@@ -114,7 +114,8 @@ def write_report(folders: Sequence[Path], options: ReportOptions = ReportOptions
             )
             title = escape_text(options.title or title_of(runs))
             manifests = [written.link(run.root / MANIFEST) for run in runs if run.finished]
-            written.begin(title, [address for address in manifests if address])
+            digests = [run.digest for run in runs if run.digest]
+            written.begin(title, digests, [address for address in manifests if address])
             for start in range(0, len(order), CHUNK):
                 chunk = order[start : start + CHUNK]
                 made = [maker.make(start + at, int(entry)) for at, entry in enumerate(chunk)]
