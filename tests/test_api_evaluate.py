@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import re
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from run.colours import COLOURS, SIDE, Colours
 from torch import Tensor, nn
 
 import cnnviz_cli
+from cnnviz_cli.cli.main import main
+
+explain_module = importlib.import_module("cnnviz_cli.api.explain")
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +134,92 @@ def test_what_is_judged_by_annotations_is_refused_or_left_out_without_them(net: 
         found = cnnviz_cli.evaluate(net, batch[:1], "gradcam", "all", controls=False, budget=100)
     assert any(str(one.message).startswith("inside is left out: nothing says what is marked") for one in heard)
     assert "inside" not in {name.partition(".")[0] for row in found.leaderboard for name in row.measures}
+
+
+def inside(found: cnnviz_cli.Evaluation) -> list[float | str]:
+    """The share of each image that is marked, or why it has none."""
+    return [one.measures.get("inside.share", one.undone.get("inside", "")) for image in found for one in image]
+
+
+def test_what_is_marked_comes_as_boxes_and_masks_by_name_and_number(net: nn.Module, batch: Tensor) -> None:
+    side = tiny.SIZE
+    mask = np.zeros((side, side), bool)
+    mask[: side // 2, : side // 2] = True
+    given = {
+        0: [(0, 0, side / 2, side)],
+        "image 1": mask,
+        2: [{"box": (0, 0, side, side / 4), "label": "e"}, {"mask": mask, "label": "what"}],
+    }
+    found = cnnviz_cli.evaluate(
+        net, batch, "gradcam", "inside", annotations=given, labels=list("abcde"), targets="e", device="cpu"
+    )
+    assert inside(found) == [
+        "the class explained is marked in other images, and not in this one",
+        "the class explained is marked in other images, and not in this one",
+        0.25,
+    ]
+    marked = found.record.marked
+    assert marked is not None
+    assert (marked.of_class, marked.of_all, marked.none, marked.labels) == (1, 0, 2, ["e"])
+    of_all = cnnviz_cli.evaluate(
+        net, batch, "gradcam", "inside", annotations={**given, 2: given[2][1:]}, labels=list("abcde"), device="cpu"
+    )
+    assert inside(of_all) == [0.5, 0.25, 0.25]
+    assert of_all.record.marked is not None
+    assert (of_all.record.marked.of_class, of_all.record.marked.of_all) == (0, 3)
+
+
+def test_a_file_of_annotations_gives_python_the_numbers_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for name in ("in", "masks"):
+        Path(name).mkdir()
+    for number in range(2):
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(f"in/{number}.png")
+        drawn = np.zeros((32, 32), np.uint8)
+        drawn[: 8 * (number + 1)] = 255
+        Image.fromarray(drawn).save(f"masks/{number}.png")
+    Path("boxes.csv").write_text("0.png,0,0,16,32,cat\n1.png,8,0,32,32,cat\n", encoding="utf-8")
+    how = ["--model", "tiny:Plain", "--allow-code", "--input-size", "32", "--resize", "squash", "--device", "cpu"]
+    for named in ("boxes.csv", "masks"):
+        asked = ["evaluate", "in", *how, "--method", "gradcam", "--measure", "inside", "--annotations", named]
+        assert main([*asked, "-o", f"out-{named}", "-q"]) == 0
+        told = json.loads(Path(f"out-{named}/manifest.json").read_text(encoding="utf-8"))
+        wanted = [one["measures"] for image in told["images"] for one in image["outputs"] if one.get("measures")]
+        found = cnnviz_cli.evaluate(
+            "tiny:Plain", ["in/0.png", Path("in/1.png")], "gradcam", "inside", annotations=Path(named),
+            allow_code=True, input_size=32, resize="squash", device="cpu",
+        )  # fmt: skip
+        assert [dict(one.measures) for image in found for one in image] == wanted
+        assert told["evaluation"]["marked"] == {"of_class": 0, "of_all": 2, "none": 0, "labels": []}
+        labels = ["cat"] if named == "boxes.csv" else []
+        assert [image["marked"] for image in told["images"]] == [
+            [{"target": image["predictions"][0]["label"], "labels": labels, "of_class": False}]
+            for image in told["images"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("gone.json", "'gone.json' does not exist"),
+        (3, "cannot be of type int"),
+        ({0: "box"}, "this is no list of what is marked"),
+        ({0: [(1, 2, 3)]}, "image 0, object 0 is no box"),
+        ({0: [(4, 0, 1, 1)]}, "image 0, object 0 is no box"),
+        ({9: []}, "there is no image 9"),
+        ({1.5: []}, "named by its path or its number"),
+        ({0: [{"label": "a"}]}, "has to have a box or a mask"),
+        ({0: [{"mask": np.zeros((2, 2, 2))}]}, "is no array"),
+        ({0: [np.ones((2, 3)), np.ones((3, 2))]}, "masks are of different sizes"),
+    ],
+)
+def test_what_cannot_be_understood_of_annotations_is_told_before_the_network_is_loaded(
+    batch: Tensor, given: Any, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain_module, "load_network", lambda *_args: pytest.fail("the network was loaded"))
+    with pytest.raises(cnnviz_cli.UsageError, match=re.escape(what)) as caught:
+        cnnviz_cli.evaluate(nn.Identity(), batch, "gradcam", "inside", annotations=given)
+    assert caught.value.where == "annotations"

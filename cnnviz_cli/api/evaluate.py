@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Literal
 from warnings import warn
 
 from PIL import Image
+from torch import Tensor
 
 from cnnviz_cli.api.arguments import build_settings, rephrase_for_python
 from cnnviz_cli.api.explain import (
@@ -23,18 +26,23 @@ from cnnviz_cli.api.explain import (
 from cnnviz_cli.api.images import as_image_list
 from cnnviz_cli.api.network import network_device
 from cnnviz_cli.api.results import ExplainedImage, Explanations
-from cnnviz_cli.config.evaluate_fields import QUICK, QUICK_METHODS
-from cnnviz_cli.core.errors import CnnvizError
+from cnnviz_cli.config.evaluate_fields import QUICK, QUICK_METHODS, evaluate_fields
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, mosaic_cases, six_digits
 from cnnviz_cli.core.evaluation_records import Evaluation as EvaluationRecord
 from cnnviz_cli.core.evaluation_records import MosaicsFound, RowRecord
 from cnnviz_cli.core.families import EVALUATE
+from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, ReadOptions
 from cnnviz_cli.core.mosaic_sets import Chosen, sets_of
+from cnnviz_cli.files.annotations.folders import Annotations, open_annotations
+from cnnviz_cli.files.annotations.given import ByPathOrName, annotations_given
+from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.render.raster import encode, rasterize
 from cnnviz_cli.run.evaluation_files import CONTROL, draw_leaderboard
 from cnnviz_cli.run.explain import Explainer
-from cnnviz_cli.run.judged_records import agreement_record, control_records, judged_fields
+from cnnviz_cli.run.judged_records import agreement_record, control_records, judged_fields, marked_records
 from cnnviz_cli.run.judging import RunJudge, with_judge
 from cnnviz_cli.run.mosaics import MosaicImage, MosaicJudge
 
@@ -103,6 +111,7 @@ def evaluate(
     measure_options: Mapping[str, Any] | None = None,
     controls: bool = True,
     budget: int | None = None,
+    annotations: str | PathLike[str] | Mapping[str | int, Any] | None = None,
     layers: str | Sequence[str] | None = None,
     targets: str | int | Sequence[str | int] = "top1",
     preprocessing: Preprocessing | Any | None = None,
@@ -124,6 +133,10 @@ def evaluate(
         measure_options: options of the measures, by their flags' names with underscores: ``{"steps": 32}``.
         controls: whether maps that have never seen the network are judged beside.
         budget: the most passes of the network for an image; what does not fit is left out.
+        annotations: what people have marked in the images: a file or a folder as ``--annotations`` takes it; or a dict
+            that has, by an image's name or its number, a mask (H, W) of its pixels, or a list of boxes (left, top,
+            right, bottom) or of dicts with a ``box`` or a ``mask`` and a ``label``. A file is an image's by its path,
+            or by the end of its path.
 
     The other arguments, and what is raised, are those of `explain`.
     """
@@ -135,6 +148,7 @@ def evaluate(
             "controls": controls,
             "agreement": True,
             "budget": budget,
+            "annotations": None if annotations is None else _path_of(annotations),
             **(measure_options or {}),
         }
         families, settings = build_settings(
@@ -151,7 +165,11 @@ def evaluate(
         )
         if methods == QUICK:
             settings = settings.unnamed()
-        with open_session(EVALUATE, model, settings, preprocessing, labels, collector) as session:
+        sources = _sources_of(image_batch)
+        marked = None if annotations is None else _annotations_of(annotations, sources, settings)
+        with open_session(EVALUATE, model, settings, preprocessing, labels, collector, marked) as session:
+            if session.question.annotations:
+                session.question.annotations.check(sources, collector, needed=evaluate_fields(settings).by_people_alone)
             explainer = Explainer.of(session, families, collector)
             explainer = with_judge(explainer, collector, images=len(image_batch))
             explained = tuple(explain_images(explainer, image_batch, collector))
@@ -170,6 +188,30 @@ def evaluate(
     drawing = {"width": settings.width, "dpi": settings.dpi, "format": "png", "target": settings.target}
     rows = (*(row for record in records for row in _rows_of(record)), *_rows_of_mosaics(mosaics))
     return Evaluation(explained, tally.evaluation, rows, drawing, session.model.name)
+
+
+def _path_of(annotations: str | PathLike[str] | Mapping[str | int, Any]) -> str:
+    if isinstance(annotations, Mapping):
+        return "annotations"  # which are at hand, and none of a file's
+    if not isinstance(annotations, str | PathLike):
+        what = f"what is marked cannot be of type {type(annotations).__name__}"
+        raise UsageError(what, where="annotations", fix="Name a file or a folder, or give a dict.")
+    return fspath(annotations)
+
+
+def _sources_of(images: list[Any] | Tensor) -> list[Source]:
+    """What names each image, as it is read later."""
+    paths = [fspath(one) if isinstance(one, str | PathLike) else f"image {at}" for at, one in enumerate(images)]
+    return [Source("", path, path) for path in paths]
+
+
+def _annotations_of(annotations: Any, sources: Sequence[Source], settings: Settings) -> Annotations:
+    """What is marked, read before any network is; raises UsageError if that is not to be understood."""
+    if isinstance(annotations, Mapping):
+        return annotations_given(annotations, [one.name for one in sources])
+    pixels, size = round(settings.max_pixels * MEGAPIXEL), round(settings.max_bytes * MEBIBYTE)
+    how = ReadOptions(max_pixels=pixels, max_bytes=size)
+    return ByPathOrName(open_annotations(Path(fspath(annotations)), how))
 
 
 def _mosaics_of(
@@ -224,6 +266,7 @@ def _record_of(image: ExplainedImage) -> dict[str, Any]:
         "source": image.name,
         "outputs": outputs,
         "controls": [one.model_dump(mode="json") for one in control_records(judged, targets) or ()],
+        "marked": [one.model_dump(mode="json") for one in marked_records(judged, targets) or ()],
         "agreement": None if agreement is None else agreement.model_dump(mode="json"),
     }
 

@@ -19,6 +19,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
+from cnnviz_cli.files.annotations.folders import Annotations
 from cnnviz_cli.models.input.input_overrides import apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.loaded_model import LoadedModel
@@ -194,6 +195,7 @@ def open_session(
     preprocessing: Preprocessing | Any | None,
     labels: Sequence[str] | str | None,
     reporter: Reporter,
+    annotations: Annotations | None = None,
 ) -> Iterator[Session]:
     """A session with a network by its name, or with a twin of one in memory; afterwards all that is global in torch is
     as it was. Raises what `load_network` and `Session.of` do."""
@@ -204,7 +206,7 @@ def open_session(
         with nullcontext() if isinstance(model, nn.Module) else torch.device("cpu"):
             network, settings = load_network(model, settings, preprocessing, labels, device, reporter)
         with nullcontext() if isinstance(model, nn.Module) else device:
-            yield Session.of(command, settings, network, device, reporter)
+            yield Session.of(command, settings, network, device, reporter, annotations)
 
 
 def load_network(

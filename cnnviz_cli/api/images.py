@@ -16,7 +16,7 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions, ValueRange
-from cnnviz_cli.core.geometry import View, stretch
+from cnnviz_cli.core.geometry import Framing, View, stretch
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.bands import compose_bands, read_image_bands
 from cnnviz_cli.files.images.decode import DecodedImage, read_image
@@ -91,7 +91,7 @@ def read_input_image(
     else:
         name, photo = f"image {number}", _decode(image, number, how)
     with _named_errors(name):
-        return crop_input(photo, (Source("", "", name), ""), preprocessing, masks, how)
+        return crop_input(photo, (Source("", name, name), ""), preprocessing, masks, how)
 
 
 def read_tensor(
@@ -107,9 +107,12 @@ def read_tensor(
     seen = _denormalize(plain, preprocessing) or Image.new("RGB", size, (128, 128, 128))
     digest = sha256(repr(tuple(plain.shape)).encode() + plain.numpy().tobytes()).hexdigest()
     view = View(size, size, (0.0, 0.0, float(width), float(height)))
-    source, photo = Source("", "", f"image {number}"), DecodedImage(seen, (), sha256=digest, size=size)
+    name = f"image {number}"
+    source, photo = Source("", name, name), DecodedImage(seen, (), sha256=digest, size=size)
+    framing = Framing(size, 1, stretch(size))
+    loaded = LoadedImage(source, "", photo, view, seen, bands=plain, framing=framing)
     with _named_errors(source.name):
-        return add_mask(LoadedImage(source, "", photo, view, seen, bands=plain), masks, stretch(size), how)
+        return add_mask(loaded, masks, framing.placing, how)
 
 
 def _decode(image: Any, number: int, how: ReadOptions) -> DecodedImage:

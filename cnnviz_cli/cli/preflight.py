@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.flags import Flags
 from cnnviz_cli.config.errors import combine_errors
+from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.load import LoadedSettings, load_with_origins
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import IMAGENET, Labels
@@ -121,6 +122,10 @@ def check_request(loaded: LoadedSettings) -> None:
         from cnnviz_cli.files.images.region_masks import open_masks
 
         passes("region", partial(open_masks, settings.region))
+    if (marked := annotations_of(settings)) is not None:
+        from cnnviz_cli.files.annotations.folders import open_annotations
+
+        passes("annotations", partial(open_annotations, marked))
     labels = Labels(_known_labels(settings, weights_known=weights_known))
     listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
     if settings.labels is not None:

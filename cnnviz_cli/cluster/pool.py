@@ -18,6 +18,7 @@ from cnnviz_cli.core.errors import CnnvizError, DeviceError, UsageError
 from cnnviz_cli.core.records import ImageRecord, Output
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.annotations.folders import open_annotations
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger
 from cnnviz_cli.run.annotations import RunAnnotations
@@ -144,7 +145,7 @@ class ActorPool(PartPool[WorkerActor]):
         ready, truth = self.ready, self._settings.truth
         truths = None if truth is None else GroundTruth(truth, ready.labels)
         marked = annotations_of(self._settings)
-        annotations = None if marked is None else RunAnnotations(marked, ready.labels)
+        annotations = None if marked is None else RunAnnotations(open_annotations(marked), ready.labels)
         header = ready.header
         if header.beside is not None:
             header, self._earlier = remember_earlier(header, thumbnails=self._settings.report)

@@ -75,7 +75,8 @@ class EvaluateFields(BaseModel):
     )
     annotations: values.OptionalFile = _judging(
         None,
-        "What people have marked in the images: a table of boxes, COCO, a folder of VOC's XML, or one of masks.",
+        "What people have marked in the images: a table of boxes or outlines (.csv, .tsv, .json), or a folder with a "
+        "file or a mask for each image.",
         "FILE|DIR",
     )
 

@@ -13,7 +13,8 @@ from cnnviz_cli.core.evaluation import (
     Leaderboard,
     MethodRow,
 )
-from cnnviz_cli.core.evaluation_records import ColumnRecord, Evaluation, MeasureRecord, RowRecord
+from cnnviz_cli.core.evaluation_records import ColumnRecord, Evaluation, MarkedSummary, MeasureRecord, RowRecord
+from cnnviz_cli.core.text import list_some
 
 MOST_COLUMNS = 12
 MOST_CHARTS = 2
@@ -117,10 +118,29 @@ def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
     yield from found[:MOST_CHARTS]
 
 
+def _marked_words(marked: MarkedSummary) -> str:
+    """By what maps were judged: ``What people have marked: 3 by the objects of the class (cat, dog), 1 by ...``."""
+    shown = [label.partition(",")[0] for label in marked.labels]
+    labels = f" ({list_some(shown, 4)})" if shown else ""
+    parts = [
+        f"{count} by {words}"
+        for count, words in (
+            (marked.of_class, f"the objects of the class{labels}"),
+            (marked.of_all, "all that is marked, since nothing is called what the class is"),
+            (marked.none, "nothing"),
+        )
+        if count
+    ]
+    cases = marked.of_class + marked.of_all + marked.none
+    return f"By what people have marked, of {cases} image{'s' * (cases != 1)} and targets: {', '.join(parts)}."
+
+
 def _foot(evaluation: Evaluation, columns: Sequence[ColumnRecord]) -> Iterator[str]:
     of = {one.name: one.faithful for one in evaluation.measures}
     if columns and all(of.get(one.measure) is False for one in columns):
         yield UNFAITHFUL
+    if evaluation.marked:
+        yield _marked_words(evaluation.marked)
     if len({one.controls for one in evaluation.runs or ()}) > 1:
         yield OWN_CONTROLS
     for column in columns:

@@ -16,6 +16,7 @@ from cnnviz_cli.core.evaluation_records import (
     ControlDifference,
     Evaluation,
     EvaluationHead,
+    MarkedSummary,
     MethodRecord,
     MosaicRecord,
     MosaicsFound,
@@ -25,6 +26,9 @@ from cnnviz_cli.core.mosaic_sets import IMAGES
 
 MOST_KEPT = 1000
 """Numbers of a cell that are kept for its median; of more there is none."""
+
+MOST_LABELS = 100
+"""Labels of annotations that are named."""
 
 NO_MOSAICS = (
     "mosaics need all images and the network in one process, so that there are none of shards, of a cluster or of a "
@@ -208,6 +212,8 @@ class EvaluationTally:
         self._apart: dict[tuple[RowKey, RowKey], Moments] = {}
         self._alike: dict[tuple[RowKey, RowKey], Moments] = {}
         self._mosaics: list[MosaicRecord] | None = None
+        self._marked = dict.fromkeys(("of_class", "of_all", "none"), 0)
+        self._marked_labels: dict[str, None] = {}
         # Of networks that differ, each has controls of its own.
         self._controls_of = {one.name: one.controls for one in head.runs or ()}
         self._one_kind = len(set(self._controls_of.values())) < 2
@@ -221,6 +227,7 @@ class EvaluationTally:
         self._cases += len(cases)
         self._add_cluster(cases)
         self._add_agreement(record)
+        self._add_marked(record.get("marked") or (), len(cases))
 
     def add_mosaics(self, found: MosaicsFound | None) -> None:
         """Take in what was found of mosaics, after all records; None where none were made."""
@@ -269,6 +276,22 @@ class EvaluationTally:
             for other, second in leading[at + 1 :]:
                 yield ((key, other), number - second) if key < other else ((other, key), second - number)
 
+    def _add_marked(self, marked: Sequence[Mapping[str, Any]], cases: int) -> None:
+        of_class = [one for one in marked if one["of_class"]]
+        self._marked["of_class"] += len(of_class)
+        self._marked["of_all"] += len(marked) - len(of_class)
+        self._marked["none"] += max(0, cases - len(marked))
+        for label in (label for one in of_class for label in one["labels"]):
+            if len(self._marked_labels) < MOST_LABELS:
+                self._marked_labels[label] = None
+
+    @property
+    def _marked_summary(self) -> MarkedSummary | None:
+        """By what maps were judged; None where nothing is marked anywhere."""
+        if not self._marked["of_class"] + self._marked["of_all"]:
+            return None
+        return MarkedSummary(**self._marked, labels=sorted(self._marked_labels))
+
     def _add_agreement(self, record: Mapping[str, Any]) -> None:
         agreement = record.get("agreement")
         if not agreement:
@@ -302,6 +325,7 @@ class EvaluationTally:
             left_out=head.left_out,
             mosaics=self._mosaics,
             runs=head.runs,
+            marked=self._marked_summary,
         )
 
     def _alpha(self, column: ColumnRecord) -> float | None:

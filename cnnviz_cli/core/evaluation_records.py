@@ -17,6 +17,23 @@ class ControlRecord(Record):
     curves: dict[str, list[float]] | None = optional("What measures draw, at equal steps from 0 to 1.")
 
 
+class MarkedRecord(Record):
+    """What people have marked in an image that its maps for one target are judged by."""
+
+    target: str | None = Field(description="The class; null where nothing has a name.")
+    labels: list[str] = Field(description="Of the objects that count, each once; of some there may be none.")
+    of_class: bool = Field(description="Whether they are called what the class is; else all objects count.")
+
+
+class MarkedSummary(Record):
+    """By what images' maps were judged, of what people have marked: how many images and targets each."""
+
+    of_class: int = Field(ge=0, description="By the objects of the class that is explained.")
+    of_all: int = Field(ge=0, description="By all objects of the image, since none is called what the class is.")
+    none: int = Field(ge=0, description="By nothing: there is no annotation, or nothing that counts in it.")
+    labels: list[str] = Field(description="Of the objects of the class, each once, at most a hundred.")
+
+
 class AgreementRecord(Record):
     """How alike the maps of one image are: the rank correlations of each two, over 14 x 14 cells."""
 
@@ -219,4 +236,5 @@ class Evaluation(Record):
     tell_apart: int | None = optional("How many images would tell the first two methods apart, at two standard errors.")
     left_out: list[LeftOut]
     mosaics: list[MosaicRecord] | None = optional("Images side by side, if a measure reads mosaics.")
+    marked: MarkedSummary | None = optional("By what maps were judged, of what people have marked.")
     runs: list[JudgedRun] | None = optional("Several finished runs, judged together.")

@@ -67,6 +67,20 @@ class Remains:
 
 
 @value
+class MarkedTarget:
+    """What people have marked in an image that its maps for the target number `rank` are judged by.
+
+    Attributes:
+        labels: what the objects are called, in alphabetical order.
+        of_class: whether they are called what the target is; else these are all objects of the image.
+    """
+
+    rank: int
+    labels: tuple[str, ...]
+    of_class: bool
+
+
+@value
 class JudgedImage:
     """What all measures say of one image.
 
@@ -74,6 +88,7 @@ class JudgedImage:
         panels: for each of the run's tasks, of each of its panels.
         agreement: of the methods' maps with each other, if that was asked for.
         annotation_sha256: of the file in which people have marked what the image shows, if there is one.
+        marked: what the maps of each target are judged by, where something is marked.
         remains: of the best maps what was left of the image, where that is to be drawn.
     """
 
@@ -81,4 +96,5 @@ class JudgedImage:
     controls: Sequence[JudgedControl]
     agreement: MapAgreement | None = None
     annotation_sha256: str | None = None
+    marked: tuple[MarkedTarget, ...] = ()
     remains: tuple[Remains, ...] = ()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from cnnviz_cli.core.evaluation_records import AgreementRecord, ControlRecord, Evaluation
+from cnnviz_cli.core.evaluation_records import AgreementRecord, ControlRecord, Evaluation, MarkedRecord
 from cnnviz_cli.core.panels import State
 from cnnviz_cli.core.record_base import Record, optional
 from cnnviz_cli.core.text import format_percent, join_terms
@@ -334,6 +334,7 @@ class ImageRecord(Record):
     controls: list[ControlRecord] | None = optional("Maps that have never seen the network, judged beside.")
     agreement: AgreementRecord | None = optional("How alike the maps of the image's first target are.")
     annotation_sha256: str | None = optional("Of the file in which people have marked what the image shows.")
+    marked: list[MarkedRecord] | None = optional("What of it the maps of each target are judged by.")
 
     @property
     def paths(self) -> list[str]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.file_reading import READ_ALL, ReadOptions
 from cnnviz_cli.core.geometry import Framing
+from cnnviz_cli.core.judgements import MarkedTarget
 from cnnviz_cli.core.measures import Marked
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
-from cnnviz_cli.files.annotations.folders import open_annotations
+from cnnviz_cli.files.annotations.folders import Annotations
 from cnnviz_cli.files.annotations.regions import MarkedRegion, find_region, words_of, words_of_class
 from cnnviz_cli.files.annotations.shapes import ImageAnnotation
 from cnnviz_cli.files.annotations.tables import WHERE
@@ -44,6 +43,14 @@ class MarkedBatch:
     size: tuple[int, int]
     digests: Sequence[str | None]
 
+    def matches(self, image: int) -> tuple[MarkedTarget, ...]:
+        """What an image is judged by for each of its targets that has something."""
+        return tuple(
+            MarkedTarget(rank, one.labels, one.of_class)
+            for rank, one in enumerate(self.regions[image])
+            if not isinstance(one, str)
+        )
+
     def given(self) -> dict[str, Tensor]:
         """For `run.judge.Batch.given`: what `Marked` is answered with, nothing where there is nothing."""
         import torch
@@ -64,14 +71,10 @@ class MarkedBatch:
 
 
 class RunAnnotations:
-    """The annotations of ``--annotations``, for a network whose classes have `labels`.
+    """Annotations, for a network whose classes have `labels`; see `files.annotations.folders.open_annotations`."""
 
-    Raises:
-        UsageError: they cannot be read.
-    """
-
-    def __init__(self, path: Path, labels: Labels, how: ReadOptions = READ_ALL) -> None:
-        self.annotations = open_annotations(path, how)
+    def __init__(self, annotations: Annotations, labels: Labels) -> None:
+        self.annotations = annotations
         self._labels = labels
         self._names: dict[int, frozenset[str]] = {}
 

@@ -185,7 +185,8 @@ def _joined(several: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str])
     outputs = [{**one, "run": name} for name, record in several.items() for one in record["outputs"]]
     leaders = dict.fromkeys(groups.values())
     controls = [{**one, "run": name} for name in leaders for one in several[name].get("controls") or ()]
-    return {"source": first["source"], "sha256": first["sha256"], "outputs": outputs, "controls": controls}
+    named = {"source": first["source"], "sha256": first["sha256"], "marked": first.get("marked")}
+    return {**named, "outputs": outputs, "controls": controls}
 
 
 def _joined_head(runs: Sequence[_JudgedFolder], counts: Mapping[str, int]) -> EvaluationHead:

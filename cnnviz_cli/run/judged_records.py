@@ -15,7 +15,13 @@ from PIL import Image
 from cnnviz_cli.core.evaluation import Curve, best_of
 from cnnviz_cli.core.evaluation_board import leaderboard_of, short_title
 from cnnviz_cli.core.evaluation_fold import EvaluationTally, six_digits
-from cnnviz_cli.core.evaluation_records import AgreementRecord, ColumnRecord, ControlRecord, EvaluationHead
+from cnnviz_cli.core.evaluation_records import (
+    AgreementRecord,
+    ColumnRecord,
+    ControlRecord,
+    EvaluationHead,
+    MarkedRecord,
+)
 from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
 from cnnviz_cli.core.panels import SingleMap
 from cnnviz_cli.core.records import ImageRecord
@@ -43,6 +49,16 @@ def control_records(judged: JudgedImage, targets: Sequence[str | None]) -> list[
     found = [
         ControlRecord(name=one.name, target=targets[one.rank], **judged_fields(one.judgement))
         for one in judged.controls
+        if one.rank < len(targets) and (targets[one.rank] is not None or one.rank == 0)
+    ]
+    return found or None
+
+
+def marked_records(judged: JudgedImage, targets: Sequence[str | None]) -> list[MarkedRecord] | None:
+    """What people have marked that an image's maps are judged by, for each target that has a name; None if nothing."""
+    found = [
+        MarkedRecord(target=targets[one.rank], labels=list(one.labels), of_class=one.of_class)
+        for one in judged.marked
         if one.rank < len(targets) and (targets[one.rank] is not None or one.rank == 0)
     ]
     return found or None

@@ -115,8 +115,10 @@ class RunJudge:
             whole = replace(whole, given=marked.given(), absent=marked.absent())
         judged = self.judge.judge_batch(whole, reporter)
         if marked is not None:
-            digests = zip(judged, marked.digests, strict=True)
-            judged = [replace(one, annotation_sha256=digest) for one, digest in digests]
+            judged = [
+                replace(one, annotation_sha256=marked.digests[at], marked=marked.matches(at))
+                for at, one in enumerate(judged)
+            ]
         if self._explainer.session.command == EVALUATE:
             judged = with_remains(self.judge, judged, whole, self.head().order_by)
         if not self.agreement:

@@ -37,6 +37,7 @@ from cnnviz_cli.run.judged_records import (
     findings_of,
     judged_fields,
     judged_sheet,
+    marked_records,
 )
 from cnnviz_cli.tasks.description import ImageDescription, TargetDescription
 
@@ -431,6 +432,7 @@ def _judged_fields(
         "controls": control_records(judged, targets),
         "agreement": agreement_record(judged, paths),
         "annotation_sha256": judged.annotation_sha256,
+        "marked": marked_records(judged, targets),
     }
 
 

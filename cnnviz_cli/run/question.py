@@ -21,6 +21,7 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.files.annotations.folders import Annotations, open_annotations
 from cnnviz_cli.files.images.decode import read_reference_image
 from cnnviz_cli.files.images.region_masks import MaskSource, open_masks
 from cnnviz_cli.files.inputs.image_source import Source
@@ -136,8 +137,11 @@ class Question:
         return UNKNOWN if self.targets.needs_truth and self.truth_of(source) is None else ""
 
 
-def question_for(settings: Settings, model: LoadedModel, device: torch.device) -> tuple[Question, LoadedModel]:
-    """The settings' question to a network, and the network it is put to, maybe without its classifier.
+def question_for(
+    settings: Settings, model: LoadedModel, device: torch.device, annotations: Annotations | None = None
+) -> tuple[Question, LoadedModel]:
+    """The settings' question to a network, and the network it is put to, maybe without its classifier. `annotations`
+    are there already; without them those of the settings are opened.
 
     Raises:
         UsageError: an objective that does not fit the network, a setting that does not fit the objective, a file that
@@ -160,14 +164,19 @@ def question_for(settings: Settings, model: LoadedModel, device: torch.device) -
         truths=None if settings.truth is None else GroundTruth(settings.truth, labels),
         digest=context.digest,
         masks=context.masks,
-        annotations=_annotations_of(settings, labels, context.model),
+        annotations=_annotations_of(settings, labels, context.model, annotations),
     )
     return question, context.model
 
 
-def _annotations_of(settings: Settings, labels: Labels, model: LoadedModel) -> RunAnnotations | None:
+def _annotations_of(
+    settings: Settings, labels: Labels, model: LoadedModel, given: Annotations | None
+) -> RunAnnotations | None:
     path = annotations_of(settings)
-    return None if path is None else RunAnnotations(path, labels, read_options(settings, model.preprocessing))
+    if path is None:
+        return None
+    found = given or open_annotations(path, read_options(settings, model.preprocessing))
+    return RunAnnotations(found, labels)
 
 
 class _Context:

@@ -30,6 +30,7 @@ from cnnviz_cli.engine.observe import Choose, Observation, observe
 from cnnviz_cli.engine.partial import LayerReader
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import TargetSelector
+from cnnviz_cli.files.annotations.folders import Annotations
 from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.heads import find_head
@@ -91,10 +92,17 @@ class Session:
     @classmethod
     @network_errors()
     def of(
-        cls, command: str, settings: Settings, model: LoadedModel, device: torch.device, reporter: Reporter
+        cls,
+        command: str,
+        settings: Settings,
+        model: LoadedModel,
+        device: torch.device,
+        reporter: Reporter,
+        annotations: Annotations | None = None,
     ) -> Session:
-        """A session with a model that is loaded; raises UsageError if labels, truths or targets do not fit."""
-        question, model = question_for(settings, model, device)
+        """A session with a model that is loaded, and with what is marked, if that is there already; raises UsageError
+        if labels, truths or targets do not fit."""
+        question, model = question_for(settings, model, device, annotations)
         for note in output_notes(settings, model):
             reporter.say(note)
         model = replace(model, labels=question.labels.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from hashlib import sha256
@@ -151,3 +152,37 @@ def test_the_answer_is_printed_and_the_files_about_all_images_are_named(cnnviz: 
     answer = json.loads(said[said.index("{") :])
     assert answer["evaluation"]["methods"] == found["methods"]
     assert answer["files"] == ["out/evaluation.png", "out/evaluation.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("broken.json", "{", "this is no JSON of annotations"),
+        ("broken.csv", "0.png,8,0,1,32,cat\n", "are not the left, top, right and bottom edges of a box"),
+        ("broken.txt", "", "holds no annotations of a kind that is read"),
+        ("gone.json", None, "does not exist"),
+    ],
+)
+def test_what_cannot_be_read_is_told_before_the_network_is_loaded(
+    cnnviz: Say, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None, what: str
+) -> None:
+    monkeypatch.setattr(
+        importlib.import_module("cnnviz_cli.run.session"), "load_model", lambda *_a, **_k: pytest.fail("it was loaded")
+    )
+    if content is not None:
+        Path(name).write_text(content, encoding="utf-8")
+    assert what in cnnviz(name, code=2)
+
+
+def test_a_table_that_changes_while_a_process_lives_is_read_again(cnnviz: Say) -> None:
+    cnnviz("boxes.csv")
+    Path("boxes.csv").write_text("0.png,0,0,8,32,cat\n1.png,8,0,32,32,cat\n", encoding="utf-8")
+    cnnviz("boxes.csv", "--force")
+    assert numbers(images()["0.png"])["inside.share"] == 0.25
+
+
+def test_the_summary_says_by_what_maps_were_judged(cnnviz: Say) -> None:
+    Path("boxes.csv").write_text("0.png,0,0,16,32,cat\n1.png,8,0,32,32,positive 2\n", encoding="utf-8")
+    said = cnnviz("boxes.csv")
+    assert "By what people have marked, of 3 images and targets: 2 by all that is marked" in said
+    assert "1 by nothing" in said

@@ -15,6 +15,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import ReadOptions
 from cnnviz_cli.core.geometry import Framing, stretch
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.files.annotations.folders import open_annotations
 from cnnviz_cli.files.annotations.regions import MarkedRegion
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.inputs.image_source import Source
@@ -53,7 +54,7 @@ def boxes(tmp_path: Path) -> Path:
 
 def checked(path: Path, *names: str) -> tuple[bool, list[str], list[str]]:
     said = Said()
-    return RunAnnotations(path, LABELS).check(named(*names), said), said.said, said.warned
+    return RunAnnotations(open_annotations(path), LABELS).check(named(*names), said), said.said, said.warned
 
 
 def test_it_is_said_once_which_classes_have_objects_of_their_own(boxes: Path) -> None:
@@ -100,7 +101,7 @@ def marked(given: RunAnnotations, name: str, index: int) -> MarkedRegion | str:
 
 
 def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
-    given = RunAnnotations(boxes, LABELS)
+    given = RunAnnotations(open_annotations(boxes), LABELS)
     own = marked(given, "a.jpg", 0)
     assert not isinstance(own, str)
     assert (own.inside.tolist(), own.labels, own.of_class) == ([[True, False, False, False]] * 2, ("tabby",), True)
@@ -118,13 +119,15 @@ def test_a_class_is_judged_by_its_own_objects_or_by_all(boxes: Path) -> None:
 
 
 def test_what_was_in_memory_is_not_annotated(boxes: Path) -> None:
-    batch = RunAnnotations(boxes, LABELS).mark([NetworkInput("", (4, 2), None)], [[0]], (2, 4))
+    batch = RunAnnotations(open_annotations(boxes), LABELS).mark([NetworkInput("", (4, 2), None)], [[0]], (2, 4))
     assert (batch.regions, batch.digests) == ([[NOT_ANNOTATED]], [None])
     assert batch.given()["marked:0"].tolist() == [[[False] * 4] * 2]
 
 
 def test_a_batch_has_a_region_for_each_target(boxes: Path) -> None:
-    batch = RunAnnotations(boxes, LABELS).mark(shown("a.jpg", "c.jpg", "b.jpg"), [[0, 1], [0, 1], [0, 2]], (2, 4))
+    batch = RunAnnotations(open_annotations(boxes), LABELS).mark(
+        shown("a.jpg", "c.jpg", "b.jpg"), [[0, 1], [0, 1], [0, 2]], (2, 4)
+    )
     digest = sha256(boxes.read_bytes()).hexdigest()
     assert list(batch.digests) == [digest, None, digest]
     elsewhere = "the class explained is marked in other images, and not in this one"
@@ -150,7 +153,7 @@ def test_of_a_folder_each_image_decides_and_has_its_own_digest(tmp_path: Path) -
     assert said == [
         f"{tmp_path.name}: a class is judged by the objects that are called as it is, or else by all of the image's"
     ]
-    given = RunAnnotations(tmp_path, LABELS)
+    given = RunAnnotations(open_annotations(tmp_path), LABELS)
     names = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
     batch = given.mark(shown(*names), [[0]] * 4, (2, 4))
     found = [row[0] for row in batch.regions]
@@ -188,7 +191,7 @@ def test_files_are_framed_as_they_are_read(tmp_path: Path, orientation: int, how
     assert max(decoded.image.size) == (96 if how.least_side is None else 48)
     preprocessing = Preprocessing(16, 16, (0.5,) * 3, (0.5,) * 3, "box")
     given = crop_input(decoded, (source, ""), preprocessing, None, how).network_input
-    ((region,),) = RunAnnotations(tmp_path / "x.json", LABELS).mark([given], [[0]], (16, 16)).regions
+    ((region,),) = RunAnnotations(open_annotations(tmp_path / "x.json"), LABELS).mark([given], [[0]], (16, 16)).regions
     assert not isinstance(region, str)
     assert region.inside.tolist() == (given.pixels.min(2) > 127).tolist()
     assert region.inside.sum() == 64  # a quarter
@@ -197,4 +200,4 @@ def test_files_are_framed_as_they_are_read(tmp_path: Path, orientation: int, how
 def test_a_damaged_file_stops_before_anything_is_done(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"images": []}), encoding="utf-8")
     with pytest.raises(UsageError, match=r'x\.json: there is no list of "annotations"'):
-        RunAnnotations(tmp_path / "x.json", LABELS)
+        RunAnnotations(open_annotations(tmp_path / "x.json"), LABELS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import file_digest
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +17,7 @@ from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.annotations.shapes import Drawn, ImageAnnotation, MarkedObject
-from cnnviz_cli.files.annotations.tables import WHERE, read_boxes, read_instances
+from cnnviz_cli.files.annotations.tables import WHERE, AnnotationTable, read_boxes, read_instances
 from cnnviz_cli.files.annotations.voc import read_objects
 from cnnviz_cli.files.images.region_masks import find_companion, read_indices
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
@@ -147,12 +149,29 @@ def open_annotations(path: Path, how: ReadOptions = READ_ALL) -> Annotations:
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         raise UsageError(f"'{shown}' cannot be read: {reason}", where=WHERE, fix=_KINDS) from error
-    suffix = path.suffix.casefold()
-    if suffix == ".json":
-        return read_instances(path)
-    if suffix in (".csv", ".tsv"):
-        return read_boxes(path)
+    if path.suffix.casefold() in _TABLES:
+        return _read_table(path.absolute(), _stamp_of(path))
     raise UsageError(f"'{shown}' holds no annotations of a kind that is read", where=WHERE, fix=_KINDS)
+
+
+_TABLES: Mapping[str, Callable[[Path], AnnotationTable]] = {
+    ".json": read_instances,
+    ".csv": read_boxes,
+    ".tsv": read_boxes,
+}
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    with suppress(OSError):
+        about = path.stat()
+        return about.st_size, about.st_mtime_ns, about.st_ino
+    return (0, 0, 0)
+
+
+@lru_cache(maxsize=1)
+def _read_table(path: Path, _stamp: tuple[int, int, int]) -> AnnotationTable:
+    """A table, once for who checks it before a network is loaded and who reads it afterwards."""
+    return _TABLES[path.suffix.casefold()](path)
 
 
 def _open_folder(path: Path, how: ReadOptions) -> AnnotationFolder:
