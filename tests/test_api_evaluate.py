@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 import cnnviz_cli
 from cnnviz_cli.cli.main import main
+from cnnviz_cli.core.geometry import RegionAnnotation
+from cnnviz_cli.render.figures import Scene, compose_figure
+from cnnviz_cli.render.layout import Text
 
 explain_module = importlib.import_module("cnnviz_cli.api.explain")
 
@@ -167,6 +170,33 @@ def test_what_is_marked_comes_as_boxes_and_masks_by_name_and_number(net: nn.Modu
     assert inside(of_all) == [0.5, 0.25, 0.25]
     assert of_all.record.marked is not None
     assert (of_all.record.marked.of_class, of_all.record.marked.of_all) == (0, 3)
+
+
+def test_what_is_marked_is_outlined_on_every_map(net: nn.Module, batch: Tensor) -> None:
+    side = tiny.SIZE
+    given = {0: [{"box": (1, 2, side / 2, side), "label": "cat, of any kind"}]}
+    how = {"labels": list("abcde"), "device": "cpu"}
+    with pytest.warns(UserWarning, match="annotations names 1 of 2 images"):
+        found = cnnviz_cli.evaluate(net, batch[:2], "gradcam,eigencam,gradient", "inside", annotations=given, **how)
+    inside = np.zeros((side, side), bool)
+    inside[2:, 1 : side // 2] = True
+    for one in found[0]:
+        assert isinstance(one._drawn.caption.mark, RegionAnnotation)
+        assert np.array_equal(one._drawn.caption.mark.mask, inside)
+        assert one._drawn.caption.outlined == "what people have marked (cat)"
+    assert [one._drawn.caption.mark for one in found[1]] == [None] * 3
+    plain = cnnviz_cli.evaluate(net, batch[:2], "gradcam,eigencam,gradient", "sparseness", **how)
+    words = "outlined: what people have marked (cat)"
+    assert [words in texts_of(one) for image in found for one in image] == [True] * 3 + [False] * 3
+    assert not any("outlined" in texts_of(one) for image in plain for one in image)
+
+
+def texts_of(one: Any) -> str:
+    """All that is written in a figure."""
+    scene = Scene(one._scene.image, one._scene.view, one._scene.crop, one._drawn.caption, one._scene.style)
+    return " ".join(
+        leaf.text for _, _, leaf in compose_figure(one._drawn.panel, scene).leaves() if isinstance(leaf, Text)
+    )
 
 
 def test_a_file_of_annotations_gives_python_the_numbers_of_the_command(

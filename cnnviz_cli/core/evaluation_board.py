@@ -119,7 +119,7 @@ def _charts(evaluation: Evaluation) -> Iterator[ChartSpec]:
 
 
 def _marked_words(marked: MarkedSummary) -> str:
-    """By what maps were judged: ``What people have marked: 3 by the objects of the class (cat, dog), 1 by ...``."""
+    """How many were judged by what: ``3 by the objects of the class (cat, dog), 1 by nothing``."""
     shown = [label.partition(",")[0] for label in marked.labels]
     labels = f" ({list_some(shown, 4)})" if shown else ""
     parts = [
@@ -131,8 +131,7 @@ def _marked_words(marked: MarkedSummary) -> str:
         )
         if count
     ]
-    cases = marked.of_class + marked.of_all + marked.none
-    return f"By what people have marked, of {cases} image{'s' * (cases != 1)} and targets: {', '.join(parts)}."
+    return f"Images and targets judged by what people have marked: {', '.join(parts)}."
 
 
 def _foot(evaluation: Evaluation, columns: Sequence[ColumnRecord]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from cnnviz_cli.core.geometry import RegionAnnotation
 from cnnviz_cli.core.value import value
 
 
@@ -73,11 +74,13 @@ class MarkedTarget:
     Attributes:
         labels: what the objects are called, in alphabetical order.
         of_class: whether they are called what the target is; else these are all objects of the image.
+        region: which pixels of the network's input they cover.
     """
 
     rank: int
     labels: tuple[str, ...]
     of_class: bool
+    region: RegionAnnotation
 
 
 @value

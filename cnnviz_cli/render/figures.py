@@ -165,6 +165,8 @@ def compose_map(panel: SingleMap, scene: Scene) -> Block:
         notes += describe_enlargement(image, canvas.factor)
     if caption.values:
         notes.append(caption.values)
+    if caption.outlined:
+        notes.append(f"outlined: {caption.outlined}")
     beside_bar = width - (bar.width + 2 * unit if bar else 0)
     room = beside_bar if beside_bar >= 14 * unit else width
     if not canvas.view.is_whole:

@@ -278,6 +278,9 @@ def shared_legend(entries: Sequence[CaptionedMap], style: Style, width: int) -> 
     rows = [stack_horizontally(cells[start : start + across], GAP) for start in range(0, len(cells), across)]
     if any(state_of(panel) == "nonfinite" for panel, _ in entries):
         rows.append(legend_entry("not finite", checkerboard((4 * SMALL, 2 * SMALL), SMALL), SMALL, width))
+    outlined = dict.fromkeys(named.outlined for _, named in entries if named.outlined)
+    if outlined:
+        rows.append(set_lines(muted_lines([f"outlined: {words}" for words in outlined], SMALL, width), width))
     return stack_vertically(rows, GAP // 2)
 
 

@@ -80,6 +80,7 @@ class Caption:
     scale: Scale | None = None  # the range to draw the panel in, where it is not its own
     contrast: str = ""  # the class that it was told apart from
     mark: Annotation | None = None  # where the target is, to be drawn around
+    outlined: str = ""  # what the mark is, where that is not the target: "what people have marked (cat)"
     values: str = ""  # which of the image's values became black and white, where that had to be chosen
     palette: str = ""  # one of PALETTES, where it is not that of the Style
     counterfactual: bool = False  # whether what speaks against the target was explained

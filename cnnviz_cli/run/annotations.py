@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.geometry import Framing
+from cnnviz_cli.core.geometry import Framing, RegionAnnotation
 from cnnviz_cli.core.judgements import MarkedTarget
 from cnnviz_cli.core.measures import Marked
 from cnnviz_cli.core.report import Reporter
@@ -46,7 +46,7 @@ class MarkedBatch:
     def matches(self, image: int) -> tuple[MarkedTarget, ...]:
         """What an image is judged by for each of its targets that has something."""
         return tuple(
-            MarkedTarget(rank, one.labels, one.of_class)
+            MarkedTarget(rank, one.labels, one.of_class, RegionAnnotation(one.inside))
             for rank, one in enumerate(self.regions[image])
             if not isinstance(one, str)
         )

@@ -20,7 +20,7 @@ from cnnviz_cli.core.judgements import JudgedImage, Judgement
 from cnnviz_cli.core.layers import split_run
 from cnnviz_cli.core.panels import Panel, SingleMap, advice
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Picture, Prediction, Subject, Window
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.output.file_names import THUMBNAIL, file_name
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.small_pictures import write_grey, write_thumbnail
@@ -326,8 +326,21 @@ def panel_figures(
             target = box_in_image_pixels(target_description.prediction, view) if target_description else None
             caption = build_caption(task, panel, target_description, contrast, wording, source, scale)
             judgement = result.judged.panels[number][at] if result.judged else None
+            if result.judged:
+                caption = with_outline(caption, panel.target or 0, result.judged)
             place = (number, at)
             yield PanelFigure(task, panel, panels, target_description, target, contrast, caption, place, judgement)
+
+
+def with_outline(caption: Caption, rank: int, judged: JudgedImage) -> Caption:
+    """The caption of a map that was judged by what people have marked, with a line around that; where the target has a
+    place of its own in the image, the line is around the target."""
+    marked = next((one for one in judged.marked if one.rank == rank), None)
+    if marked is None or caption.mark is not None:
+        return caption
+    names = [label.partition(",")[0] for label in marked.labels]
+    words = f"what people have marked{f' ({list_some(names, 3)})' if names else ''}"
+    return replace(caption, mark=marked.region, outlined=words)
 
 
 def encode_with_facts(figure: Figure, kind: str, facts: Mapping[str, str], dpi: int) -> tuple[Encoded, tuple[int, int]]:

@@ -184,5 +184,5 @@ def test_a_table_that_changes_while_a_process_lives_is_read_again(cnnviz: Say) -
 def test_the_summary_says_by_what_maps_were_judged(cnnviz: Say) -> None:
     Path("boxes.csv").write_text("0.png,0,0,16,32,cat\n1.png,8,0,32,32,positive 2\n", encoding="utf-8")
     said = cnnviz("boxes.csv")
-    assert "By what people have marked, of 3 images and targets: 2 by all that is marked" in said
-    assert "1 by nothing" in said
+    assert "Images and targets judged by what people have marked: 2 by all that is marked" in said
+    assert "1 by nothing." in said
