@@ -54,6 +54,7 @@ generated: $(VENV)/.dev  ## Rewrite the schemas, the reference and the ratios, i
 
 pictures: $(VENV)/.dev  ## Draw the figures of the docs, in minutes
 	$(BIN)/python tools/generate.py pictures
+	$(BIN)/python tools/report_pictures.py
 
 notebook: $(VENV)/.dev  ## Run the cells of docs/notebook.ipynb and keep what they show
 	OMP_NUM_THREADS=1 $(BIN)/python tools/notebook.py

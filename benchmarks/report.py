@@ -1,4 +1,5 @@
-"""What a page of many images costs: its size, and the time to write it. Memory stays as it is, whatever their number.
+"""What a page of many images costs: its size, and the time to write it and to open it. Memory stays as it is, whatever
+their number.
 
 The run is synthetic: photographs are crops of the samples, and every two hundredth image has the files of the first. So
 what is measured is our work and not the making of two hundred thousand files. Budgets are of ``REPORT.md``'s design:
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.journal import HEADER
+from benchmarks.report_browser import browse
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Summary, Window
 from cnnviz_cli.files.output.journal import to_compact_json
 from cnnviz_cli.files.output.manifest import write_manifest
@@ -140,3 +142,5 @@ def _measured(count: int, *, single: bool) -> Iterator[str]:
                 f"{most:.0f}), {spent:.2f} ms of a core an image (at most {CPU_AN_IMAGE:.0f}), peak of memory "
                 f"{(peak_memory() or 0) / 2**20:.0f} MiB"
             )
+            if not alone:
+                yield from browse(made.path, count)

@@ -15,6 +15,7 @@ from types import ModuleType
 
 import generate
 import pytest
+import report_pictures
 import tiny
 import torch
 from running import recipe_of, run_method
@@ -188,7 +189,8 @@ def test_links_and_pictures_are_there(document: Path) -> None:
 
 def test_the_reference_is_current_and_whole() -> None:
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == generate.reference()
-    assert {path.name for path in generate.PICTURES.iterdir()} == set(generate.SHOWN)
+    shots = {f"{name}.webp" for name in report_pictures.SHOTS}
+    assert {path.name for path in generate.PICTURES.iterdir()} == set(generate.SHOWN) | shots
     for method in registry.methods():
         assert f"\n### {method.name}\n" in generate.reference()
 

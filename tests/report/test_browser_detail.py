@@ -133,11 +133,11 @@ def test_one_scale_for_all_keeps_numbers_and_changes_colours(open_page: Open, pa
     assert page.evaluate(alphas) < before
 
 
-def test_modes_compare_two_maps_or_the_photograph(open_page: Open, pages: Pages) -> None:
+def test_modes_compare_two_maps_or_the_image(open_page: Open, pages: Pages) -> None:
     page = opened(open_page, pages, 0, mode="side")
     dialog = page.locator("dialog.detail")
     assert dialog.locator(".pane").count() == 2
-    page.get_by_label("compare with the photograph alone").check()
+    page.get_by_label("compare with the image alone").check()
     assert dialog.locator(".evidence canvas").count() == 1
     page.get_by_label("Compare with Layer-CAM", exact=False).first.check()
     assert dialog.locator(".evidence canvas").count() == 2
@@ -227,7 +227,7 @@ def test_what_it_says_is_what_the_records_say(open_page: Open, pages: Pages) -> 
     assert measured in facts.locator(".measures").inner_text()
     links = dict(facts.locator(".links a").evaluate_all("all => all.map(one => [one.textContent, one.href])"))
     assert links["manifest"] == (pages.runs[0] / "manifest.json").as_uri()
-    assert links["photograph"] == (pages.photos / name_of(1)).as_uri()
+    assert links["image"] == (pages.photos / name_of(1)).as_uri()
     facts.locator("summary").click()
     assert name_of(1) in facts.locator("details pre").inner_text()
 

@@ -45,7 +45,7 @@
         <span class=dim>${[R.views[map.view].layer, map.role !== 'asked' && map.target !== null && MARKS[map.role]].filter(Boolean).join(' · ')}</span>
         ${map.state !== 'ok' && html`<span class=odd>! ${map.state}</span>`}</span>${n < 9 && html`<kbd>${n + 1}</kbd>`}</button>
         ${two && choose('B', map, n, map === b, 'Compare with', () => R.detail.compare(map))}</li>`)}</ul>`)}
-      ${two && html`<label class=choice-photo><input type=radio name=B checked=${b === null} onChange=${() => R.detail.compare(null)} /> compare with the photograph alone</label>`}</div>`;
+      ${two && html`<label class=choice-photo><input type=radio name=B checked=${b === null} onChange=${() => R.detail.compare(null)} /> compare with the image alone</label>`}</div>`;
   }
 
   // The colours with the numbers that they stand for; a mark where the pointer is.
@@ -69,11 +69,18 @@
         <label><input type=checkbox checked=${R.state.scale.value === 'shared'} onChange=${e => R.set({scale: e.target.checked ? 'shared' : 'own'})} /> one scale for all</label></div></div>`;
   }
 
-  function Measures({a, b}) {
-    const two = R.state.mode.value !== 'one' && b, names = [...new Set([...Object.keys(a?.measures || {}), ...(two ? Object.keys(b.measures || {}) : [])])];
-    if (!names.length) return null;
+  // How differently two maps rank the places of an image, where the page knows.
+  function differ(i, a, b) {
+    const pair = a && b && R.disagreements.find(one => one.views?.includes(a.view) && one.views.includes(b.view) && a.view !== b.view);
+    return pair ? R.value(pair.column, i) : null;
+  }
+
+  function Measures({i, a, b}) {
+    const two = R.state.mode.value !== 'one' && b, apart = two ? differ(i, a, b) : null, names = [...new Set([...Object.keys(a?.measures || {}), ...(two ? Object.keys(b.measures || {}) : [])])];
+    if (!names.length && apart === null) return null;
     return html`<${Section} title="Measures"><table class=measures>${two && html`<thead><tr><td></td><th scope=col>A</th><th scope=col>B</th></tr></thead>`}
-      <tbody>${names.map(name => html`<tr><th scope=row>${name}</th>${[a, ...(two ? [b] : [])].map(map => html`<td>${R.number(map?.measures?.[name])}</td>`)}</tr>`)}</tbody></table><//>`;
+      <tbody>${names.map(name => html`<tr><th scope=row>${name}</th>${[a, ...(two ? [b] : [])].map(map => html`<td>${R.number(map?.measures?.[name])}</td>`)}</tr>`)}</tbody></table>
+      ${apart !== null && html`<p class=dim>The two views disagree by ${R.number(apart)}: 0 is the same order of places, 1 none in common, 2 the opposite.</p>`}<//>`;
   }
 
   function Command({text}) {
@@ -98,14 +105,14 @@
 
   function Files({i, record, a}) {
     const run = a ? R.views[a.view].run : R.run.value, said = record.runs[run];
-    return html`<${Section} title="Files"><p class=links>${a && link(a.figure, 'figure')} ${!record.photo?.startsWith('data:') && link(record.photo, 'photograph')} ${said && link(said.folder, 'folder')}
+    return html`<${Section} title="Files"><p class=links>${a && link(a.figure, 'figure')} ${!record.photo?.startsWith('data:') && link(record.photo, 'image')} ${said && link(said.folder, 'folder')}
       ${(said?.sheets || []).map(([title, url]) => link(url, title))} ${link(R.runs[run].manifest, 'manifest')}</p>
       ${record.size && html`<p class=dim>${record.size[0]} × ${record.size[1]} pixels</p>`}
       ${said && html`<${ManifestRecord} key=${`${run} ${i}`} i=${i} run=${run} />`}
       <//>`;
   }
 
-  const Note = ({i}) => html`<${Section} title="Note"><textarea rows=2 aria-label="Note on this picture" placeholder="Kept in the address, and exported with the others" value=${R.note(R.source(i))} onInput=${e => R.setNote(R.source(i), e.target.value)}></textarea><//>`;
+  const Note = ({i}) => html`<${Section} title="Note"><textarea rows=2 aria-label="Note on this image" placeholder="Kept in the address, and exported with the others" value=${R.note(R.source(i))} onInput=${e => R.setNote(R.source(i), e.target.value)}></textarea><//>`;
 
   R.Facts = ({i, record, a, b}) => {
     const two = R.state.mode.value !== 'one', shown = [a, ...(two && b ? [b] : [])].filter(map => map?.sentence);
@@ -121,9 +128,9 @@
       <${Section} title="What the network says"><${Says} record=${record} run=${first} />
         ${rest.slice(0, 1).map(run => html`<${Says} record=${record} run=${run} />`)}
         ${rest.length > 1 && html`<details><summary>${rest.length - 1} more ${rest.length > 2 ? 'runs' : 'run'}</summary>${rest.slice(1).map(run => html`<${Says} record=${record} run=${run} />`)}</details>`}<//>
-      ${a && R.drawable(a) && !R.asFigure(record, a) && html`<${Section} title=${two && b ? 'Scale of A' : 'Scale'}><${Scale} a=${a} b=${b} /><//>`}
+      ${a && R.drawable(a) && !R.asFigure(record, a) && html`<${Section} title=${two && b && R.state.scale.value === 'own' ? 'Scale of A' : 'Scale'}><${Scale} a=${a} b=${b} /><//>`}
       <${Section} title="Maps">${record.maps.length ? html`<${Maps} record=${record} a=${a} b=${b} />` : html`<p class=dim>There are no maps of it.</p>`}<//>
-      <${Measures} a=${a} b=${b} />
+      <${Measures} i=${i} a=${a} b=${b} />
       ${a?.command && html`<${Command} text=${a.command} />`}
       <${Files} i=${i} record=${record} a=${a} />
       <${Note} i=${i} /></div>`;

@@ -65,7 +65,7 @@
 
   function Readout({maps, size}) {
     const at = pointer.value;
-    if (!at) return html`<p class=readout><span class=hint>${maps.some(R.drawable) ? 'Point at the picture to read the map’s values.' : ''}</span></p>`;
+    if (!at) return html`<p class=readout><span class=hint>${maps.some(R.drawable) ? 'Point at the image to read the map’s values.' : ''}</span></p>`;
     const inside = at.x >= 0 && at.y >= 0 && at.x < size[0] && at.y < size[1];
     const said = maps.map((map, k) => [maps.length > 1 ? 'AB'[k] : '', R.valueAt(map, at.x, at.y)]);
     const seen = maps.find(Boolean)?.box, within = seen && at.x >= seen[0] && at.y >= seen[1] && at.x < seen[2] && at.y < seen[3];
@@ -176,7 +176,7 @@
     } else if (ready) panes = pane('a', layer(a, 'a'), R.asFigure(record, a) ? null : caption('', a));
     const plain = R.asFigure(record, a), percent = Math.round(100 * (plain ? 1 : k) * zoomed.value);
     return html`<${Filters} maps=${[a, b]} /><div class=stage>
-      <div class="panes ${side && !beside ? 'stacked' : ''}" ref=${stage}>${url || R.asFigure(record, a) ? panes : html`<p class=nothing>There is no picture to show.</p>`}</div>
+      <div class="panes ${side && !beside ? 'stacked' : ''}" ref=${stage}>${url || R.asFigure(record, a) ? panes : html`<p class=nothing>There is no image to show.</p>`}</div>
       <div class=under>${plain ? html`<p class=readout></p>` : html`<${Readout} maps=${two ? [a, b] : [a]} size=${size} />`}
         ${mode === 'slider' && html`<input class=split type=range min=0 max=100 step=1 value=${split} onInput=${e => setSplit(Number(e.target.value))} aria-label="Where A ends and B begins" />`}
         ${mode === 'blink' && html`<button type=button onClick=${() => R.detail.flip()}>${second ? 'Show A' : 'Show B'} <kbd>b</kbd></button>`}

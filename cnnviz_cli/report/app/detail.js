@@ -21,7 +21,7 @@
 
   // What a map is called where several are compared.
   R.titleOf = map => {
-    if (!map) return 'the photograph';
+    if (!map) return 'the image';
     const view = R.views[map.view], run = R.runs[view.run], several = R.views.filter(v => v.title === view.title && v.run === view.run).length > 1;
     return [view.title, several && view.layer, R.targetOf(map), R.runs.length > 1 && run.name].filter(Boolean).join(' · ');
   };
@@ -70,8 +70,8 @@
     const a = record ? R.mapOf(record) : null, b = record ? other(record, a) : null;
     now = {i, record, a};
     useEffect(() => { for (const by of [1, -1]) if (order[at + by] !== undefined) R.record(order[at + by]); }, [at]);
-    return html`<header class=bar><button type=button class=icon onClick=${() => R.detail.step(-1)} disabled=${at <= 0} aria-label="Previous picture" title="Previous picture (←)">←</button>
-        <button type=button class=icon onClick=${() => R.detail.step(1)} disabled=${at < 0 || at + 1 >= order.length} aria-label="Next picture" title="Next picture (→)">→</button>
+    return html`<header class=bar><button type=button class=icon onClick=${() => R.detail.step(-1)} disabled=${at <= 0} aria-label="Previous image" title="Previous image (←)">←</button>
+        <button type=button class=icon onClick=${() => R.detail.step(1)} disabled=${at < 0 || at + 1 >= order.length} aria-label="Next image" title="Next image (→)">→</button>
         <h2 id=detail-title tabindex=-1>${R.source(i)}</h2><span class="outcome ${outcome.key}">${outcome.mark} ${outcome.word}</span>
         <span class="place dim">${at < 0 ? 'not among those that are shown' : `${(at + 1).toLocaleString('en')} of ${order.length.toLocaleString('en')}`}</span><span class=grow></span>
         <span class=modes role=group aria-label="How to compare">${MODES.map(([key, words]) => html`<button type=button aria-pressed=${mode === key} onClick=${() => R.set({mode: key})}>${words}</button>`)}</span>

@@ -90,13 +90,11 @@
   // picture of it, which takes a moment to read
 
   const known = new WeakMap(), underway = new WeakMap();
-  const steps = map => (R.views[map.view].signed ? 254 : 255);  // zero is byte 127 of a scale around zero
 
   // The numbers of a map; null where the page has none, or not yet: see R.numbers.
   R.numbersOf = map => {
     if (map.data && !known.has(map)) {
-      const most = steps(map);
-      known.set(map, {shares: Float32Array.from(R.bytes(map.data), v => Math.min(1, v / most)), shape: map.shape, exact: true});
+      known.set(map, {shares: Float32Array.from(R.bytes(map.data), v => v / 255), shape: map.shape, exact: true});
     }
     return known.get(map) || null;
   };
@@ -109,10 +107,10 @@
       picture.src = `data:image/webp;base64,${map.small}`;
       underway.set(map, picture.decode().then(() => {
         const canvas = document.createElement('canvas'), w = canvas.width = picture.naturalWidth, h = canvas.height = picture.naturalHeight;
-        const context = canvas.getContext('2d', {willReadFrequently: true}), most = steps(map);
+        const context = canvas.getContext('2d', {willReadFrequently: true});
         context.drawImage(picture, 0, 0);
         const {data} = context.getImageData(0, 0, w, h);
-        known.set(map, {shares: Float32Array.from({length: w * h}, (_, k) => Math.min(1, data[4 * k] / most)), shape: [h, w], exact: false});
+        known.set(map, {shares: Float32Array.from({length: w * h}, (_, k) => data[4 * k] / 255), shape: [h, w], exact: false});
         return known.get(map);
       }, () => null));
     }
