@@ -34,7 +34,7 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
             told = DreamRecord.model_validate(dream) if dream else None
             yield {
                 "title": escape_text(subject.title),
-                "subtitle": escape_text(told.objective if told else str(output["family"])),
+                "subtitle": escape_text(_brief(output, told)),
                 "layer": escape_text(subject.layer) if subject.layer else None,
                 "run": run,
                 "figure": _address(saved, place, output["path"]),
@@ -51,8 +51,19 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
             }  # fmt: skip
 
 
+def _brief(output: Mapping[str, Any], dream: DreamRecord | None) -> str:
+    """What stands below a picture, in a few words."""
+    if dream is None:
+        return str(output["family"])
+    said = "" if dream.score is None else f"score {dream.score:.4g}"
+    if dream.probability is not None:
+        said = f"{format_percent(dream.probability)}, rank {dream.rank}"
+    return ", ".join(filter(None, [said, "" if output["state"] == "ok" else output["state"]]))
+
+
 def _facts(dream: DreamRecord) -> Iterator[tuple[str, str]]:
     """What is known of a painted picture, in words."""
+    yield "what was climbed", dream.objective
     if dream.score is not None:
         before = "" if dream.start_score is None else f", before {dream.start_score:.4g}"
         yield "score", f"{dream.score:.4g}{before}"
