@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from reference import reference
+from reference import reference, table
 
 from cnnviz_cli.config.settings import config_schema
+from cnnviz_cli.exports.common.columns import COLUMNS
 from cnnviz_cli.files.output.manifest import manifest_schema
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+INTEGRATIONS = ROOT / "docs" / "integrations.md"
 
 # file -> arguments of the command, in sample_images, and a pattern of the figure that is shown.
 SHOWN: dict[str, tuple[str, str]] = {
@@ -216,6 +218,12 @@ def _merge(lists: list[list[str]]) -> list[str]:
     return merged
 
 
+def export_columns() -> str:
+    """The table of docs/integrations.md: the columns that `cnnviz export` writes for every run."""
+    words = {"text": "text", "whole": "whole number", "number": "fraction", "yes": "true or false"}
+    return table(["column", "kind", "what it says"], [[f"`{c.name}`", words[c.kind], c.about] for c in COLUMNS]).strip()
+
+
 def fill(text: str, mark: str, content: str) -> str:
     """`text` with what stands between two comments replaced."""
     start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
@@ -227,6 +235,8 @@ def text() -> None:
     """The schemas, the reference and the benchmarks' table: seconds, no figure."""
     page = fill(BENCHMARKS.read_text(encoding="utf-8"), "ratios", ratios())
     BENCHMARKS.write_text(fill(page, "accelerator", accelerator()), encoding="utf-8")
+    exported = INTEGRATIONS.read_text(encoding="utf-8")
+    INTEGRATIONS.write_text(fill(exported, "columns", export_columns()), encoding="utf-8")
     for name, schema in (("config", config_schema()), ("manifest", manifest_schema())):
         content = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         (ROOT / "schemas" / f"{name}.schema.json").write_text(content, encoding="utf-8")

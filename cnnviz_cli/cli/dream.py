@@ -66,8 +66,9 @@ def _run(
 ) -> int:
     from cnnviz_cli.cli.preflight import find_sources, load_request, with_output_folder
     from cnnviz_cli.cli.reporters import make_reporter
+    from cnnviz_cli.cli.run_end import check_report, end_run
     from cnnviz_cli.cli.run_summary import print_dream_plan, print_dreams
-    from cnnviz_cli.cli.sharding import choose_shard, exit_code
+    from cnnviz_cli.cli.sharding import choose_shard
     from cnnviz_cli.cli.text_layout import count_noun
 
     given = bool(images or flags.get(("files_from",)))
@@ -81,12 +82,12 @@ def _run(
     reporter = make_reporter(quiet=quiet)
 
     def report(outcome: Outcome) -> int:
-        if as_json or not quiet:
-            print_dreams(outcome, settings.output, as_json=as_json)
-        return exit_code(outcome, part, reporter)
+        return end_run(outcome, settings, images or [], part, reporter, print_dreams, as_json=as_json, quiet=quiet)
 
     if part.shard.label:
         reporter.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
+    if not dry_run:
+        check_report(settings, part)
     if not (force or dry_run) and os.path.lexists(settings.output / part.shard.journal):
         from cnnviz_cli.run.lifecycle import conclude_if_done
 

@@ -17,6 +17,7 @@ from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.families import ALL, EVALUATE, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import find_method
 from cnnviz_cli.core.text import escape_text, list_some
+from cnnviz_cli.files.output.file_names import REPORT
 
 if TYPE_CHECKING:
     from cnnviz_cli.cli.sharding import ShardChoice
@@ -180,6 +181,7 @@ def _judge_several(
     """Each run is judged under its own network, to a folder of its own; then all of them come into one table."""
     from cnnviz_cli.cli.preflight import find_sources, load_request, with_joined_folder
     from cnnviz_cli.cli.reporters import make_reporter
+    from cnnviz_cli.cli.run_end import check_report
     from cnnviz_cli.cli.run_summary import print_dry_runs
     from cnnviz_cli.cli.sharding import choose_shard
     from cnnviz_cli.run.joined_runs import refuse_joined_in_the_way, run_names
@@ -201,26 +203,29 @@ def _judge_several(
         print_dry_runs(plans, output, as_json=how["as_json"])
         return ExitCode.OK
     refuse_joined_in_the_way(output, first.format)
+    check_report(first.model_copy(update={"output": output}), part)
     outcomes: dict[str, Outcome] = {}
     for name, one in several.items():
         reporter.say(f"{escape_text(name, 100)}, one of {len(several)} runs:")
         outcomes[name] = run_request(EVALUATE, one, sources, part, reporter, force=how["force"])
         if outcomes[name].status == "interrupted":
             break
-    return _join(several, outcomes, output, part, reporter, quiet=how["quiet"], as_json=how["as_json"])
+    return _join(several, outcomes, output, images, part, reporter, quiet=how["quiet"], as_json=how["as_json"])
 
 
 def _join(
     several: Mapping[str, Settings],
     outcomes: Mapping[str, Outcome],
     output: Path,
+    images: Sequence[str],
     part: ShardChoice,
     reporter: Reporter,
     *,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Put the runs into one table, if all of them are done, and say what came of it."""
+    """Put the runs into one table and one report, if all of them are done, and say what came of it."""
+    from cnnviz_cli.cli.run_end import photographs_of, write_page
     from cnnviz_cli.cli.run_summary import print_joined
     from cnnviz_cli.cli.sharding import exit_code
     from cnnviz_cli.run.joined_runs import join_runs
@@ -235,6 +240,10 @@ def _join(
             shown = list_some([f"{escape_text(one.source, 100)} ({', '.join(one.missing)})" for one in joined.first], 3)
             images = "1 image has" if joined.left_out == 1 else f"{joined.left_out} images have"
             reporter.warn(f"{images} no judged maps of every run, and count for none of them in the table: {shown}")
+    page = None
+    if joined and any(one.report for one in several.values()):
+        folders = [one.output for one in several.values()]
+        page = write_page(folders, photographs_of(images, output), reporter, output / REPORT)
     if as_json or not quiet:
-        print_joined(joined, outcomes, output, as_json=as_json)
+        print_joined(joined, outcomes, output, page, as_json=as_json)
     return code

@@ -124,8 +124,9 @@ def run_command(
     # Not at the top, since --help needs none of it and is to appear at once.
     from cnnviz_cli.cli.preflight import find_sources, load_request, with_output_folder
     from cnnviz_cli.cli.reporters import make_reporter
+    from cnnviz_cli.cli.run_end import check_report, end_run
     from cnnviz_cli.cli.run_summary import print_dry_run, print_outcome
-    from cnnviz_cli.cli.sharding import choose_shard, exit_code
+    from cnnviz_cli.cli.sharding import choose_shard
 
     loaded = load_request(command, flags, config)
     settings = loaded.settings
@@ -141,10 +142,9 @@ def run_command(
         found = describe_request(command, settings, sources, part, reporter)
         print_dry_run(found, settings.output, as_json=as_json)
         return ExitCode.OK
+    check_report(settings, part)
     outcome = run_request(command, settings, sources, part, reporter, force=how["force"])
-    if as_json or not how["quiet"]:
-        print_outcome(outcome, settings.output, as_json=as_json)
-    return exit_code(outcome, part, reporter)
+    return end_run(outcome, settings, images, part, reporter, print_outcome, as_json=as_json, quiet=how["quiet"])
 
 
 def run_request(

@@ -25,7 +25,8 @@ def merge(
 ) -> int:
     """Merge the manifests of several processes into one. Exit code 3 if an image failed or is missing.
 
-    It is 3, too, if a picture that a sheet shows is gone or changed.
+    It is 3, too, if a picture that a sheet shows is gone or changed. Shards that ran with --report have their report
+    then.
     """
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
     from cnnviz_cli.run.lifecycle import write_evaluated, write_merged_sheets
@@ -43,12 +44,19 @@ def merge(
         more = more_line(found.missing - len(found.first_missing))
         for line in [*found.first_missing, *more, "Run the unfinished shards again."]:
             print(f"  {escape_text(line)}", file=sys.stderr)
+    page: Path | None = None
+    if found.report and not found.missing:
+        from cnnviz_cli.cli.run_end import write_page
+
+        page = write_page([folder], (), make_reporter(quiet=True))
     if as_json:
         names = ("damaged", "missing", "first_missing", "shards")
+        report = {"report": None if page is None else str(page)} if found.report else {}
         facts = {name: getattr(found, name) for name in names}
-        print_json({"manifest": str(folder / MANIFEST), **facts, "summary": summary.model_dump()})
+        print_json({"manifest": str(folder / MANIFEST), **facts, **report, "summary": summary.model_dump()})
     else:
         accuracy = accuracy_lines(summary.accuracy) if summary.accuracy else []
         counts = f"{count_noun(found.shards, 'shard')}: {totals(summary)}"
-        print("\n".join(map(escape_text, [*accuracy, counts, str(folder / MANIFEST)])))
+        places = [str(folder / MANIFEST), *([str(page)] if page else [])]
+        print("\n".join(map(escape_text, [*accuracy, counts, *places])))
     return ExitCode.PARTIAL if found.missing or summary.failed or lost else ExitCode.OK

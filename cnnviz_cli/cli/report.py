@@ -6,7 +6,7 @@ import sys
 import time
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ from cnnviz_cli.cli.text_layout import count_noun
 from cnnviz_cli.cli.typer_base import AsJson
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.text import escape_text
+
+if TYPE_CHECKING:
+    from cnnviz_cli.report import ReportOptions
 
 _PANEL = "What is shown"
 _MEGABYTE = 1_000_000
@@ -87,12 +90,9 @@ def report(
 
     The first run decides the order, and the others stand beside it: images are joined by their bytes.
     """
-    from cnnviz_cli.config.command_line import figure_commands
-    from cnnviz_cli.core.families import DREAM
-    from cnnviz_cli.core.method import methods
     from cnnviz_cli.core.palettes import palette_bytes
     from cnnviz_cli.core.text import did_you_mean
-    from cnnviz_cli.report import ReportOptions, write_report
+    from cnnviz_cli.report import write_report
 
     plain = [name for name, colours in palette_bytes().items() if len(colours) // 3 % 2 == 0]
     if palette and palette not in plain:
@@ -100,7 +100,7 @@ def report(
         raise UsageError(f"there is no palette '{escape_text(palette, 60)}'", where="--palette", fix=fix)
     made = write_report(
         folders,
-        ReportOptions(
+        options_of(
             photos=tuple(photos or ()),
             output=output,
             single_file=single_file,
@@ -112,9 +112,6 @@ def report(
             previews=previews,
             palette=palette,
             title=title,
-            titles={one.name: one.title for family in (None, DREAM.name) for one in methods(family)},
-            commands=figure_commands,
-            progress=_Progress(),
         ),
     )
     warn = make_reporter(quiet=True).warn
@@ -131,6 +128,17 @@ def report(
     if open_page:
         webbrowser.open(made.path.resolve().as_uri())
     return ExitCode.PARTIAL if made.lost else ExitCode.OK
+
+
+def options_of(**asked: Any) -> ReportOptions:
+    """The options of a page with what only this room knows: methods' titles, commands, and where progress is shown."""
+    from cnnviz_cli.config.command_line import figure_commands
+    from cnnviz_cli.core.families import DREAM
+    from cnnviz_cli.core.method import methods
+    from cnnviz_cli.report import ReportOptions
+
+    titles = {one.name: one.title for family in (None, DREAM.name) for one in methods(family)}
+    return ReportOptions(titles=titles, commands=figure_commands, progress=_Progress(), **asked)
 
 
 class _Progress:

@@ -60,8 +60,11 @@ def _answer_of(outcome: Outcome, output: Path) -> dict[str, Any]:
     }
 
 
-def print_joined(joined: Joined | None, outcomes: Mapping[str, Outcome], output: Path, *, as_json: bool) -> None:
-    """What came of several runs that were judged; `joined` is None where they were not put together."""
+def print_joined(
+    joined: Joined | None, outcomes: Mapping[str, Outcome], output: Path, page: Path | None, *, as_json: bool
+) -> None:
+    """What came of several runs that were judged; `joined` is None where they were not put together, and `page` where
+    there is no report."""
     files = [str(output / path) for path in joined.paths] if joined else []
     if as_json:
         answer: dict[str, Any] = {"output": str(output)}
@@ -69,6 +72,8 @@ def print_joined(joined: Joined | None, outcomes: Mapping[str, Outcome], output:
         if joined:
             answer |= {"evaluation": joined.evaluation.model_dump(mode="json"), "files": files}
             answer["left_out_images"] = joined.left_out
+        if page:
+            answer["report"] = str(page)
         print_json(answer)
         return
     lines = []
@@ -77,6 +82,7 @@ def print_joined(joined: Joined | None, outcomes: Mapping[str, Outcome], output:
         lines.append(f"{name}: {totals(one.summary, before)}, {one.seconds:.1f} s: {one.manifest}")
     if joined:
         lines += ["", *evaluation_lines(joined.evaluation), *files]
+    lines += [str(page)] if page else []
     print("\n".join(map(escape_text, lines)))
 
 
@@ -173,8 +179,10 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
     print("\n".join(map(escape_text, lines)))
 
 
-def print_dreams(outcome: Outcome, output: Path, *, as_json: bool) -> None:
-    """How the network receives what was painted, and where the manifest is."""
+def print_dreams(
+    outcome: Outcome, output: Path, *, as_json: bool, more: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """How the network receives what was painted, and where the manifest is; `more` is for JSON alone."""
     if as_json:
         dreams = [
             {"source": record.source, "path": str(output / one.path), "state": one.state, **one.dream.model_dump()}
@@ -182,7 +190,7 @@ def print_dreams(outcome: Outcome, output: Path, *, as_json: bool) -> None:
             for one in record.outputs
             if one.dream
         ]
-        print_outcome(outcome, output, as_json=True, more={"dreams": dreams})
+        print_outcome(outcome, output, as_json=True, more={**more, "dreams": dreams})
         return
     rows = [row for record in outcome.first for row in _dream_rows(record, output)]
     lines = align_columns(rows[:MAX_LINES]) if rows else []

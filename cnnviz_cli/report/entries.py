@@ -91,17 +91,19 @@ class EntryMaker:
         size = next(([r["width"], r["height"]] for r in records if r and r["width"]), None)
         maps: list[Json] = []
         vectors: dict[int, NDArray[np.float64]] = {}
+        said: list[Json | None] = [None for _ in records]
         for run, record in enumerate(records):
             if record is not None:
-                maps += self._maps(at, run, record, seen, vectors)
+                folder = self._folder(self.runs[run].root, record)
+                said[run] = self._said(run, entry, record, folder)
+                maps += self._maps(at, run, record, folder, seen, vectors)
         for one, other in combinations(sorted(vectors), 2):
             self._compare(at, (one, other), vectors)
         found = [(run.root, record) for run, record in zip(self.runs, records, strict=True) if record is not None]
-        said = [None if r is None else self._said(run, entry, r) for run, r in enumerate(records)]
         made = {**self.pictures.of(found, at), "size": size, "seen": seen, "runs": said, "maps": maps}
         return MadeEntry(made, [None if r is None else _brief(r) for r in records])
 
-    def _said(self, run: int, entry: int, record: Json) -> Json:
+    def _said(self, run: int, entry: int, record: Json, folder: tuple[str, str] | None) -> Json:
         labels, root = self.survey.labels, self.runs[run].root
         quoted = escape_text(shlex.quote(record["source"]))
         sheets = [o for o in record["outputs"] if o["method"] is None]
@@ -113,7 +115,7 @@ class EntryMaker:
             ],
             "truth": _true_one(labels.find, run, record.get("truth")),
             "error": escape_text(record["error"]) if record["error"] else None,
-            "folder": None if (folder := self._folder(record)) is None else self._link(root, folder),
+            "folder": folder and folder[1],
             "sheets": [[_sheet_title(o), self._link(root, o["path"])] for o in sheets],
             **({} if quoted == self.survey.sources[entry] else {"quoted": quoted}),
         }
@@ -130,12 +132,19 @@ class EntryMaker:
             return None
         return self.place.link(place)
 
-    def _maps(self, at: int, run: int, record: Json, seen: Any, vectors: dict[int, NDArray[np.float64]]) -> list[Json]:
+    def _maps(
+        self,
+        at: int,
+        run: int,
+        record: Json,
+        folder: tuple[str, str] | None,
+        seen: Any,
+        vectors: dict[int, NDArray[np.float64]],
+    ) -> list[Json]:
         root = self.runs[run].root
         stored, why = stored_maps(root, record)
         if why and any(output["scale"] is not None for output in record["outputs"]):
             self.missing[f"arrays {why}"] += 1
-        folder = self._folder(record)
         found: list[Json] = []
         for output in record["outputs"]:
             key = ViewKey.of(run, output)
@@ -160,7 +169,7 @@ class EntryMaker:
             label = "" if target is None else target["label"]
             title = "" if target is None else Prediction.model_validate(target).title
             above, _, name = output["path"].rpartition("/")
-            inside = folder is not None and above == folder and name not in ("", ".", "..")
+            inside = folder is not None and above == folder[0] and name not in ("", ".", "..")
             whole: Json = {
                 "view": number,
                 "target": None if target is None else self.survey.labels.find(run, target["index"], label),
@@ -184,11 +193,19 @@ class EntryMaker:
             found.append({name: value for name, value in (whole | said).items() if value or name in _ALWAYS})
         return found
 
-    def _folder(self, record: Json) -> str | None:
-        """The folder of an image's files, as the manifest has it, if the page may lead there."""
+    def _folder(self, root: Path, record: Json) -> tuple[str, str] | None:
+        """The folder of an image's files, as the manifest has it, and its address; None where there is no way."""
         outputs: Any = record["outputs"]
-        folder = outputs[0]["path"].rpartition("/")[0] if outputs else ""
-        return folder if folder and self.place.mode == "folder" else None
+        first = outputs[0]["path"] if outputs else ""
+        folder = first.rpartition("/")[0]
+        if not folder:
+            return None
+        try:
+            locate(root, first)  # the folder may be a link itself
+        except ValueError:
+            return None  # which is counted with the figure
+        address = self._link(root, folder)
+        return None if address is None else (folder, address)
 
     def _numbers(self, name: str, root: Path, output: Json, values: Map | None, facts: ViewFacts) -> Json:
         """How the page draws a map, and its `values` or shares (h, w), if there are any."""

@@ -137,15 +137,17 @@ class Index:
 
     @property
     def lost(self) -> bool:
-        """Whether files that records list are gone or changed, or lie outside."""
-        missing = self._maker.missing
-        return any(missing[word] for word in ("arrays gone", "figures gone", "outside", "photographs changed"))
+        """Whether files that records list, or photographs where they were looked for, are gone, changed or outside."""
+        return any(self._missing[word] for word in _LOST)
+
+    @property
+    def _missing(self) -> Counter[str]:
+        photographs = self._maker.pictures.photographs.missing
+        return self._maker.missing + Counter({f"photographs {word}": count for word, count in photographs.items()})
 
     def sentences(self) -> Iterator[str]:
         """What is not there, and what that means."""
-        missing = self._maker.missing + Counter(
-            {f"photographs {word}": count for word, count in self._maker.pictures.photographs.missing.items()}
-        )
+        missing = self._missing
         for run, name in zip(self._runs, self._names, strict=True):
             if run.note:
                 yield f"{name}: {run.note}"
@@ -184,6 +186,8 @@ _SENTENCES = {
     "outside": "{1} of the manifest's paths lead out of its folder, and are not followed.",
     "pairs": f"Disagreement is computed for {MOST_PAIRS} pairs of maps, and not for the others.",
 }
+
+_LOST = ("arrays gone", "figures gone", "outside", "photographs gone", "photographs changed")
 
 
 def _images(count: int) -> str:

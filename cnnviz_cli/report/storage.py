@@ -150,7 +150,7 @@ def open_page(page: Path, count: int, most: float | None) -> Iterator[FolderPage
     temporary, data = folder / f".cnnviz-{label}.tmp", folder / f".cnnviz-{label}.data.tmp"
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _refuse_foreign(page)
+    refuse_foreign_page(page)
     try:
         with explain_write_errors(page):
             file = temporary.open("xb")
@@ -172,7 +172,7 @@ def open_page(page: Path, count: int, most: float | None) -> Iterator[FolderPage
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _refuse_foreign(page: Path) -> None:
+def refuse_foreign_page(page: Path) -> None:
     """Raise OutputError where a file would be lost that no page of ours is, or a folder with other files in it."""
     with explain_write_errors(page):
         if os.path.lexists(page):

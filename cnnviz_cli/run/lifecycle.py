@@ -162,7 +162,8 @@ def execute_on(
                 report_shard(shard, len(own_slots), len(slots), setup.batch_size, reporter)
             elif shard.label:
                 reporter.say(f"{len(own_slots)} of {len(slots)} records")
-            header = replace(setup.header, asked=request_digest(command, settings), seal=seal)
+            asked = request_digest(command, settings)
+            header = replace(setup.header, asked=asked, seal=seal, report=settings.report)
             names = [one.name for one in inputs]
             # Of pictures that are painted the backend sees to it: none is painted again for a thumbnail.
             check = ThumbnailCheck(header.holds) if settings.report and setup.subjects is None else None
@@ -408,7 +409,7 @@ def conclude_if_done(
         sheets = _sheets_before(root / shard.manifest)
         header = replace(header, holds=partial(holds_with, header.beside["judges"]))
     if settings.report:
-        header = replace(header, holds=ThumbnailCheck(header.holds).holds)
+        header = replace(header, holds=ThumbnailCheck(header.holds).holds, report=True)
     if not inputs or sheets is None:
         return None
     sink = Sink(root, shard.label)

@@ -53,12 +53,13 @@ def resampled(line: np.ndarray[Any, Any], extent: float, count: int) -> np.ndarr
 
 
 def slowly_reduced(image: Image.Image, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """Means of whole blocks down to at least twice the size, then the cubic kernel along each side, in float64."""
+    """Means of whole blocks down to one and a half times the size or more, then the cubic kernel along each side, in
+    float64."""
     pixels = np.asarray(image).astype(np.float64)
     extents: list[float] = []
     for axis, target in ((0, size[1]), (1, size[0])):
         length = pixels.shape[axis]
-        block = max(1, int(length / target / 2))
+        block = max(1, int(length / target / 1.5))
         starts = range(0, length, block)
         means = [pixels.take(range(start, min(start + block, length)), axis).mean(axis) for start in starts]
         pixels = np.stack(means, axis)

@@ -34,13 +34,15 @@ _MAX_NAMED = 20  # how many missing inputs are named
 
 @dataclass(frozen=True)
 class MergeResult:
-    """How many shards there are, how many inputs have no record (the first by name), and how many lines are damaged."""
+    """How many shards there are, how many inputs have no record (the first by name), how many lines are damaged, and
+    whether a report was asked for."""
 
     shards: int
     summary: Summary
     missing: int
     first_missing: list[str]
     damaged: int = 0
+    report: bool = False
 
 
 Sheets = Callable[[Sink, Run, ModelRecord, Iterable[ImageRecord]], Sequence[Output]]
@@ -120,7 +122,9 @@ def merge_shards(root: Path, sheets: Sheets = no_sheets, evaluated: Evaluated = 
         evaluation=head,
     )
     summary = add_accuracy(summary, tally)
-    return MergeResult(first.shard.count, summary, missing, list(islice(index.missing_names(), _MAX_NAMED)), damaged)
+    named = list(islice(index.missing_names(), _MAX_NAMED))
+    report = any(run.header.get("report") is True for run in peers)
+    return MergeResult(first.shard.count, summary, missing, named, damaged, report)
 
 
 def _evaluation_of(first: PreviousRun) -> EvaluationHead | None:

@@ -74,6 +74,7 @@ class RunHeader:
     holds: Callable[[Input, bytes], bool] = lambda _source, _record: True
     beside: Mapping[str, Any] | None = None  # what else a run with nothing to do has to know, in plain JSON
     evaluation: EvaluationHead | None = None  # by what maps are judged, if they are
+    report: bool = False  # whether a report is written at the end; of shards by what merges them
 
 
 @dataclass(frozen=True)
@@ -431,6 +432,7 @@ class Ledger:
             "tool": self._about.tool.model_dump(mode="json"),
             **({"scale": self._scale} if self._scale else {}),
             **({"beside": dict(self._about.beside)} if self._about.beside else {}),
+            **({"report": True} if self._about.report else {}),
             **({"evaluation": self._about.evaluation.model_dump(mode="json")} if self._about.evaluation else {}),
         }
         self._written = header

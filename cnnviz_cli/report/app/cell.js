@@ -29,8 +29,12 @@
       left: `${at.left}px`, top: `${at.top}px`, width: `${at.width}px`, height: `${at.height}px`}}></canvas>`;
   }
 
-  function Picture({i, record, room}) {
-    if (!record) return html`<span class="wait">${R.useRecord.failed(i) ? 'The data of this image are not there.' : ''}</span>`;
+  function Picture({i, record, room, still}) {
+    if (!record) {
+      const why = R.useRecord.failed(i) ? 'The data of this image are not there.'
+        : still ? 'Not fetched in time. The print button of the page waits for all.' : '';
+      return html`<span class="wait">${why}</span>`;
+    }
     const run = R.run.value, error = record.runs[run]?.error, map = R.mapOf(record), url = R.thumbUrl(record);
     if (!url) return html`<span class="wait">${error ? `Failed: ${error}` : 'No thumbnail'}</span>`;
     const [w, h] = fit(record.size, room), state = map?.state;
@@ -69,7 +73,7 @@
     const record = R.useRecord(i), run = R.run.value, outcome = R.outcome(i, run), {key, mark} = R.OUTCOMES[outcome];
     const said = R.value(`predicted.${run}`, i), by = sortedBy(i), words = R.describe(i);
     const inside = html`<span class="picture" style=${{height: `${size - 2}px`}}>
-        <${Picture} i=${i} record=${record} room=${size - 2} />
+        <${Picture} i=${i} record=${record} room=${size - 2} still=${still} />
         ${by && html`<span class="tag value">${by}</span>`}
         ${R.note(R.source(i)) && html`<span class="tag note" aria-hidden="true">✎</span>`}</span>
       <span class="caption"><span class="line"><span class="mark ${key}">${mark}</span>

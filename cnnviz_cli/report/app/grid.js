@@ -112,7 +112,7 @@
       <p>${R.counted.value}${words && `: ${words}`}. ${R.views[S.view.value] ? `${R.viewTitle(R.views[S.view.value])}.` : ''}</p>
       ${order.length > PRINTED && html`<p>The first ${PRINTED} of ${order.length.toLocaleString('en')} are printed. Filter the images to
         print others.</p>`}
-      <div class="sheet-of-cells">${shown.map((i, at) => html`<${R.Cell} key=${i} i=${i} at=${at} size=${142} still=${true} />`)}</div></main>`;
+      <div class="sheet-of-cells">${shown.map((i, at) => html`<${R.Cell} key=${i} i=${i} at=${at} size=${130} still=${true} />`)}</div></main>`;
   };
   // Images that the printer's dialog would not wait for are fetched before it opens.
   R.print = async () => {
@@ -147,6 +147,6 @@
         if (order !== R.order.peek()) return;
         await R.record(c * R.index.chunk).catch(() => null);
       }
-    }, 2500);
+    }, 1200);
   });
 })(globalThis.R);

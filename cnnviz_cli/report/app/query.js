@@ -90,8 +90,10 @@
     ['name', 'File name'],
     ...(R.truths ? [['gravest', 'Gravest mistake']] : []),
     ...(R.column(`probability.${R.run.value}`) ? [['probability', 'Probability'], ['class', 'Class said']] : []),
-    ...R.disagreements.map(of => [of.column, `Disagreement: ${of.title}`]),
     ...R.measures.map(of => [of.column, of.title]),
+    // Of pairs of maps those with the one that is looked at: eight maps have 28 pairs.
+    ...R.disagreements.filter(of => !of.views || of.views.includes(S.view.value) || of.column === S.sort.value)
+      .map(of => [of.column, `Disagreement: ${of.title}`]),
   ];
   function sorted(found) {
     const sort = S.sort.value, run = R.run.value, back = S.reverse.value;

@@ -1,0 +1,481 @@
+"""The grid of the page against its own data: what is filtered, in which order, what its address and its files say."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+import numpy as np
+import pytest
+from report.conftest import Open, Pages
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page
+
+pytestmark = pytest.mark.browser
+INDEX = re.compile(r'(<script type="application/json" id="index">)(.*?)(</script>)', re.DOTALL)
+KINDS = {"u1": "<u1", "u2": "<u2", "u4": "<u4", "f4": "<f4"}
+RIGHT, WRONG = 0, 1
+
+
+class Data:
+    """The index of a page, read without the page's scripts."""
+
+    def __init__(self, page: Path) -> None:
+        found = INDEX.search(page.read_text(encoding="utf-8"))
+        assert found
+        self.index: dict[str, Any] = json.loads(found[2])
+        self.everything = list(range(self.index["n"]))
+
+    def column(self, name: str) -> list[float | None]:
+        """Its values; None where there is none."""
+        spec = self.index["columns"][name]
+        values = np.frombuffer(base64.b64decode(spec["data"]), KINDS[spec["kind"]])
+        none = math.nan if spec["kind"] == "f4" else np.iinfo(values.dtype).max
+        return [None if value == none or math.isnan(value) else value.item() for value in values]
+
+    def known(self, name: str) -> list[int]:
+        values = self.column(name)
+        return [i for i in self.everything if values[i] is not None]
+
+    def label(self, name: str) -> int:
+        return int(self.index["labels"].index(name))
+
+
+@pytest.fixture(scope="module")
+def data(pages: Pages) -> Data:
+    return Data(pages.folder)
+
+
+def shown(page: Page) -> list[int]:
+    found: list[int] = page.evaluate("Array.from(R.order.value)")
+    return found
+
+
+def wait(page: Page) -> Page:
+    page.locator(".cell img, .empty").first.wait_for()
+    return page
+
+
+def tampered(pages: Pages, folder: Path, **values: Any) -> Path:
+    """The single file with other values in its index."""
+    text = pages.single.read_text(encoding="utf-8")
+    found = INDEX.search(text)
+    assert found
+    index = json.dumps({**json.loads(found[2]), **values}).replace("<", "\\u003c")
+    path = folder / "report.html"
+    path.write_text(text[: found.start(2)] + index + text[found.end(2) :], encoding="utf-8")
+    return path
+
+
+# ---- what is filtered
+
+
+def test_every_filter_lets_through_what_its_column_says(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder))
+    outcome, said, truth = data.column("outcome.0"), data.column("predicted.0"), data.column("truth")
+    share, gain, far = data.column("probability.0"), data.column("measure.0"), data.column("disagreement.0")
+    cat = data.label("tiger cat")
+    for asked, lets in (
+        ({"outcome": "wrong"}, lambda i: outcome[i] == WRONG),
+        ({"outcome": "unknown"}, lambda i: outcome[i] == 2),
+        ({"outcome": "failed"}, lambda i: outcome[i] == 3),
+        ({"said": str(cat)}, lambda i: said[i] == cat),
+        ({"truth": str(cat), "outcome": "right"}, lambda i: truth[i] == cat and outcome[i] == RIGHT),
+        ({"lo": 0.5, "hi": 0.8}, lambda i: share[i] is not None and 0.5 <= share[i] <= 0.8),
+        ({"measure": "measure.0", "from": "0.25"}, lambda i: gain[i] is not None and gain[i] >= 0.25),
+        (
+            {"measure": "disagreement.0", "from": "0.9", "to": "1.1"},
+            lambda i: far[i] is not None and 0.9 <= far[i] <= 1.1,
+        ),
+        ({"states": "negative"}, lambda i: data.index["states"][data.column("state.0")[i]] == "negative"),
+    ):
+        page.evaluate("asked => { R.clear(); R.set(asked); }", asked)
+        expected = [i for i in data.everything if lets(i)]
+        assert 0 < len(expected) < len(data.everything), asked
+        assert shown(page) == expected, asked
+        count = page.locator("#count")
+        assert count.inner_text() == f"{len(expected)} of {len(data.everything)} images"
+
+
+def test_what_is_typed_is_looked_for_in_names_and_classes(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder))
+    page.keyboard.press("/")
+    page.keyboard.type("TIGER")
+    said, truth = data.column("predicted.0"), data.column("truth")
+    labels = [label.lower() for label in data.index["labels"]]
+
+    def lets(i: int) -> bool:
+        words = [data.index["sources"][i], *(labels[k] for k in (said[i], truth[i]) if k is not None)]
+        return any("tiger" in word.lower() for word in words)
+
+    assert shown(page) == [i for i in data.everything if lets(i)] != []
+    page.keyboard.press("r")  # a letter in a field is a letter
+    assert page.locator("#search").input_value() == "TIGERr"
+    assert page.evaluate("R.state.outcome.value") == ""
+
+
+def test_where_nothing_is_left_a_button_clears_the_filters(open_page: Open, pages: Pages) -> None:
+    page = wait(open_page(pages.folder, "#q=nothing+is+called+so&outcome=right"))
+    assert "No image is like this" in page.locator(".empty").inner_text()
+    page.get_by_role("button", name="Clear the filters").click()
+    page.locator(".cell").first.wait_for()
+    assert page.locator("#count").inner_text() == "60 images"
+    assert page.evaluate("document.querySelector('.filtered')") is None
+
+
+def test_each_active_filter_has_its_own_cross(open_page: Open, pages: Pages) -> None:
+    page = wait(open_page(pages.folder, "#outcome=wrong&lo=0.2"))
+    page.get_by_role("button", name="Remove the filter wrong").click()
+    assert page.evaluate("[R.state.outcome.value, R.state.lo.value]") == ["", 0.2]
+
+
+# ---- in which order
+
+
+def test_mistakes_are_ordered_by_how_grave_they_are_and_unknown_ones_come_last(
+    open_page: Open, pages: Pages, data: Data
+) -> None:
+    page = wait(open_page(pages.folder, "#sort=gravest"))
+    outcome, said = data.column("outcome.0"), data.column("probability.0")
+    truth = data.column("truth_probability.0")
+    order = shown(page)
+    wrong = [i for i in order if outcome[i] == WRONG]
+    right = [i for i in order if outcome[i] == RIGHT]
+    assert order[: len(wrong)] == wrong
+    assert order[len(wrong) : len(wrong) + len(right)] == right
+    assert len(order) > len(wrong) + len(right)
+    gaps = [(said[i] or 0) - (truth[i] or 0) for i in wrong]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] > gaps[-1]
+    page.evaluate("R.state.reverse.value = true")
+    back = shown(page)
+    assert back[-(len(order) - len(wrong) - len(right)) :] == order[len(wrong) + len(right) :]
+    assert [i for i in back if outcome[i] == WRONG][-1] == wrong[0]
+
+
+@pytest.mark.parametrize("name", ["probability.0", "measure.0", "disagreement.0"])
+def test_a_column_orders_both_ways_and_what_has_no_value_comes_last(
+    open_page: Open, pages: Pages, data: Data, name: str
+) -> None:
+    page = wait(open_page(pages.folder, f"#sort={name.removesuffix('.0') if name.startswith('prob') else name}"))
+    values, known = data.column(name), data.known(name)
+    down = sorted(known, key=lambda i: (-(values[i] or 0), i))
+    up = sorted(known, key=lambda i: (values[i] or 0, i))
+    first, second = shown(page), page.evaluate("(R.state.reverse.value = true, Array.from(R.order.value))")
+    missing = [i for i in data.everything if values[i] is None]
+    assert missing
+    assert sorted([first[: len(known)], second[: len(known)]]) == sorted([down, up])
+    assert first[len(known) :] == second[len(known) :] == missing
+    if not name.startswith("measure"):
+        assert first[: len(known)] == down
+
+
+def test_names_and_classes_order_by_the_alphabet(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder, "#sort=name"))
+    names = [data.index["sources"][i].lower() for i in shown(page)]
+    assert names == sorted(names, key=lambda name: name.encode("utf-16-be"))
+    page.evaluate("R.state.sort.value = 'class'")
+    said, order = data.column("predicted.0"), shown(page)
+    labels = [data.index["labels"][said[i]].lower() for i in order if said[i] is not None]
+    assert labels == sorted(labels)
+    assert said[order[-1]] is None
+
+
+# ---- which classes are taken for which
+
+
+def test_the_matrix_and_the_pairs_count_what_the_columns_say(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder))
+    said, truth = data.column("predicted.0"), data.column("truth")
+    counts: dict[tuple[int, int], int] = {}
+    for i in data.everything:
+        if said[i] is not None and truth[i] is not None:
+            pair = int(truth[i] or 0), int(said[i] or 0)
+            counts[pair] = counts.get(pair, 0) + 1
+    table = page.locator(".side table.matrix")
+    heads = table.locator("thead th[title]").evaluate_all("heads => heads.map(head => head.title)")
+    assert sorted(heads) == sorted(data.index["labels"])
+    for (t, p), n in counts.items():
+        row, at = heads.index(data.index["labels"][t]), heads.index(data.index["labels"][p])
+        assert table.locator("tbody tr").nth(row).locator("td").nth(at).inner_text() == str(n)
+    assert table.locator("button").count() == len(counts)
+    worst = max((n, pair) for pair, n in counts.items() if pair[0] != pair[1])[0]
+    first = page.locator(".side .pairs button").first
+    assert int(first.locator(".number").inner_text()) == worst
+    first.click()
+    assert len(shown(page)) == worst
+    assert first.get_attribute("aria-pressed") == "true"
+    first.click()
+    assert len(shown(page)) == len(data.everything)
+
+
+def test_a_thousand_classes_have_twelve_in_the_table_and_their_pairs_below(
+    open_page: Open, pages: Pages, tmp_path: Path
+) -> None:
+    count, labels = 60, [f"class {k}" for k in range(1000)]
+
+    def column(values: list[int], kind: str) -> dict[str, str]:
+        return {"kind": kind, "data": base64.b64encode(np.array(values, KINDS[kind]).tobytes()).decode()}
+
+    # 40 pairs that occur once, and one mistake that was made 20 times.
+    said = [k * 20 for k in range(40)] + [999] * 20
+    truth = [k * 20 + 1 for k in range(40)] + [500] * 20
+    columns = Data(pages.single).index["columns"] | {
+        "predicted.0": column(said, "u2"), "truth": column(truth, "u2"), "outcome.0": column([WRONG] * count, "u1"),
+    }  # fmt: skip
+    page = wait(open_page(tampered(pages, tmp_path, labels=labels, columns=columns)))
+    assert page.locator(".side .pairs .pair").first.inner_text() == "class 500 called class 999"
+    assert page.locator(".side .matrix tbody tr").count() == 8
+    page.get_by_role("button", name="Whole matrix").click()
+    dialog = page.get_by_role("dialog", name="What is taken for what")
+    assert dialog.locator("tbody tr").count() == 12
+    assert dialog.locator(".pairs li").count() == 41
+    dialog.get_by_role("button", name="All 81 classes").click()
+    assert dialog.locator("tbody tr").count() == 81
+
+
+# ---- what the address says
+
+
+STATES: list[dict[str, Any]] = [
+    {"q": "img", "outcome": "wrong", "sort": "gravest", "reverse": "1", "view": "1", "role": "true"},
+    {"palette": "viridis", "opacity": "0.4", "scale": "shared", "size": "220", "overlay": "0", "states": "ok"},
+    {"measure": "measure.1", "from": "-1", "to": "1.5", "lo": "0.1", "hi": "0.9", "said": "2", "truth": "2"},
+    {"mode": "slider", "other": "1.true", "view": "4"},
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_has_its_address_and_every_address_its_state(
+    open_page: Open, pages: Pages, state: dict[str, str]
+) -> None:
+    page = wait(open_page(pages.folder, "#" + urlencode(state)))
+    before = shown(page), page.evaluate("Object.fromEntries(Object.entries(R.state).map(([k, of]) => [k, of.value]))")
+    address = page.evaluate("R.address()")
+    assert {key: of[0] for key, of in parse_qs(urlsplit(address).fragment).items()} == state
+    other = wait(open_page(pages.folder, "#" + urlsplit(address).fragment))
+    after = shown(other), other.evaluate("Object.fromEntries(Object.entries(R.state).map(([k, of]) => [k, of.value]))")
+    assert after == before
+
+
+HARMLESS = (
+    "#%", "#view=99&size=-4&lo=x&hi=&opacity=1e9&from=abc", "#said=__proto__&truth=toString&sort=constructor&measure=x",
+    "#open=%2Fetc%2Fpasswd&tab=nothing&mode=x&other=9.9&role=asked.999",
+    "#note=%&note==&note=a%25%3Db&palette=__proto__",
+    "#" + "q=" + "x" * 5000, "#outcome=%3Cscript%3E&states=none&reverse=2&overlay=yes",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", HARMLESS)
+def test_an_address_written_by_hand_does_no_harm(open_page: Open, pages: Pages, address: str) -> None:
+    page = wait(open_page(pages.folder, address))
+    assert page.locator(".cell, .empty").count() > 0
+    assert 90 <= page.evaluate("R.state.size.value") <= 320
+    assert page.evaluate("R.views[R.state.view.value].title")
+
+
+def test_a_changed_address_changes_the_page(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder, "#outcome=wrong"))
+    wrong = len(shown(page))
+    page.evaluate("location.hash = '#outcome=right&sort=name'")
+    page.get_by_role("button", name="Remove the filter right").wait_for()
+    assert len(shown(page)) == data.column("outcome.0").count(RIGHT) != wrong
+    page.evaluate("R.clear()")
+    for _ in range(50):  # the address follows a moment later
+        if page.url.endswith("#sort=name"):
+            break
+        page.wait_for_timeout(20)
+    assert page.url.endswith("#sort=name")
+
+
+# ---- notes
+
+
+def test_notes_live_in_the_address_and_leave_as_csv(open_page: Open, pages: Pages, data: Data) -> None:
+    odd = next(source for source in data.index["sources"] if "#" in source)
+    plain = data.index["sources"][0]
+    texts = {odd: 'looks at "the sky"\nnot the cat', plain: "=1+1"}
+    page = wait(open_page(pages.folder))
+    for source, text in texts.items():
+        page.evaluate("([source, text]) => R.setNote(source, text)", [source, text])
+    fragment = urlsplit(page.evaluate("R.address()")).fragment
+    other = wait(open_page(pages.folder, "#" + fragment))
+    assert other.evaluate("R.notes.value") == texts
+    other.evaluate("R.state.noted.value = true")
+    assert sorted(shown(other)) == sorted(data.index["sources"].index(source) for source in texts)
+    with other.expect_download() as saved:
+        other.get_by_role("button", name="Save the notes as CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text(encoding="utf-8-sig"), newline="")))
+    assert {row["image"]: row["note"] for row in rows} == {odd: texts[odd], plain: "'=1+1"}  # no formula
+    outcome = data.column("outcome.0")
+    words = ("right", "wrong", "truth unknown", "failed")
+    for row in rows:
+        assert row["outcome"] == words[int(outcome[data.index["sources"].index(row["image"])] or 0)]
+    other.evaluate("source => R.setNote(source, ' ')", odd)
+    assert list(other.evaluate("R.notes.value")) == [plain]
+
+
+# ---- the grid itself
+
+
+def test_only_what_is_on_screen_is_there_and_one_cell_takes_the_tab_key(open_page: Open, pages: Pages) -> None:
+    page = wait(open_page(pages.folder, "#size=320", height=600))
+    cells = page.locator(".grid .cell")
+    assert cells.count() < 20
+    assert page.locator('.grid .cell[tabindex="0"]').count() == 1
+    cells.first.focus()
+    page.keyboard.press("End")
+    page.locator('.grid .cell[data-at="59"]:focus').wait_for()
+    assert page.locator('.grid .cell[data-at="0"]').count() == 0
+    assert page.locator('.grid .cell[tabindex="0"]').get_attribute("data-at") == "59"
+    page.keyboard.press("Home")
+    page.locator('.grid .cell[data-at="0"]:focus').wait_for()
+    page.keyboard.press("PageDown")
+    assert int(page.evaluate("document.activeElement.dataset.at")) > 0
+
+
+def test_a_cell_says_all_that_it_shows(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder, "#outcome=wrong"))
+    i, labels = shown(page)[0], data.index["labels"]
+    name = page.locator(".grid .cell").first.get_attribute("aria-label") or ""
+    said, truth = data.column("predicted.0")[i], data.column("truth")[i]
+    share = data.column("probability.0")[i] or 0
+    assert name == f"{data.index['sources'][i]}: {labels[said]}, {100 * share:.1f} %, wrong, it is {labels[truth]}"
+    assert page.locator(".grid .cell .mark").first.inner_text() == "✗"
+
+
+def test_a_run_with_random_weights_is_one_choice_away_and_says_what_it_is(
+    open_page: Open, pages: Pages, data: Data
+) -> None:
+    page = wait(open_page(pages.folder, "#outcome=right"))
+    trained = len(shown(page))
+    page.get_by_label("Checkpoint").select_option(label=data.index["runs"][1]["name"])
+    assert len(shown(page)) == data.column("outcome.1").count(RIGHT) != trained
+    same = page.evaluate("R.views[R.state.view.value]")
+    assert (same["run"], same["method"]) == (1, data.index["views"][0]["method"])
+    note = data.index["runs"][1]["note"]
+    assert note is None or note in page.locator(".run-note").inner_text()
+
+
+def test_data_that_are_gone_leave_a_sentence_and_not_a_hole(
+    context: BrowserContext, pages: Pages, tmp_path: Path
+) -> None:
+    shutil.copy(pages.folder, tmp_path / "report.html")
+    page = context.new_page()  # the browser says in its console what is not there
+    page.goto((tmp_path / "report.html").as_uri())
+    page.get_by_text("The data of this image are not there.").first.wait_for()
+    assert page.locator("#count").inner_text() == "60 images"
+    page.close()
+
+
+def test_more_than_five_hundred_are_not_printed_and_it_says_so(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    source = Data(pages.single).index
+    many, columns = 600, {}
+    for name, spec in source["columns"].items():
+        values = np.frombuffer(base64.b64decode(spec["data"]), KINDS[spec["kind"]])
+        made = np.resize(values, many).tobytes()
+        columns[name] = {"kind": spec["kind"], "data": base64.b64encode(made).decode()}
+    sources = [f"{k}.png" for k in range(many)]
+    path = tampered(pages, tmp_path, n=many, sources=sources, columns=columns, chunk=50)
+    text = path.read_text(encoding="utf-8")
+    chunk = re.search(r'<script type="text/plain" id="chunk-0">.*?</script>', text, re.DOTALL)
+    assert chunk
+    copies = "".join(chunk[0].replace('"chunk-0"', f'"chunk-{k}"') for k in range(2, 12))
+    path.write_text(text.replace(chunk[0], chunk[0] + copies), encoding="utf-8")
+    page = wait(open_page(path))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".printed .cell").count() == 500
+    assert "The first 500 of 600 are printed" in page.locator(".printed").inner_text()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".printed").count() == 0
+    wait(page)
+
+
+@pytest.mark.parametrize("colors", ["active", "none"])
+def test_colours_of_the_system_leave_every_control_to_be_seen(open_page: Open, pages: Pages, colors: str) -> None:
+    page = wait(open_page(pages.folder, "#outcome=wrong"))
+    page.emulate_media(forced_colors=colors)  # type: ignore[arg-type]
+    pressed = page.locator(".side .chip[aria-pressed=true]")
+    other = page.locator(".side .chip[aria-pressed=false]").first
+    colour = "chip => getComputedStyle(chip).backgroundColor"
+    assert pressed.evaluate(colour) != other.evaluate(colour)
+
+
+# ---- the other parts
+
+
+def test_a_wall_opens_what_it_shows_and_can_be_searched(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    dreams = [
+        {"title": title, "subtitle": "class", "layer": layer, "run": 0, "figure": "data:,", "thumb": "", "size": None,
+         "facts": [["judged by", "tinynet: 99.1 %"]], "sentences": ["The judge agrees."]}
+        for title, layer in (("espresso", "logits"), ("<b>tiger cat</b>", "logits"), ("channel 7", "blocks.4"))
+    ]  # fmt: skip
+    path = tampered(pages, tmp_path, tabs={"dreams": dreams, "evaluation": None, "concepts": None})
+    page = wait(open_page(path))
+    page.get_by_role("tab", name="Dreams").click()
+    assert page.locator(".tile").count() == 3
+    page.get_by_label("Find in Dreams").fill("blocks")
+    assert page.locator(".tile .class").all_inner_texts() == ["channel 7"]
+    page.get_by_label("Find in Dreams").fill("")
+    page.locator(".tile").first.press("Enter")
+    dialog = page.get_by_role("dialog")
+    assert "tinynet: 99.1 %" in dialog.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("h2").inner_text() == "<b>tiger cat</b>"
+    page.keyboard.press("Escape")
+    page.locator('.tile[data-at="1"]:focus').wait_for()
+    assert "tab=dreams" in page.evaluate("R.address()")
+
+
+def test_a_leaderboard_sorts_by_any_column(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    def cell(mean: float, beats: bool | None = True) -> dict[str, Any]:
+        return {"mean": mean, "error": 0.0123, "count": 9, "beats_controls": beats}
+
+    rows = [
+        {"title": title, "layer": "", "passes": passes, "control": passes is None, "marks": [], "curves": {},
+         "cells": cells}
+        for title, passes, cells in (
+            ("Grad-CAM", 2, {"gain": cell(0.3), "sens": cell(0.2)}),
+            ("Occlusion", 200, {"gain": cell(0.1, beats=False), "sens": cell(0.4)}),
+            ("LayerCAM", 2, {"gain": cell(0.2)}),
+            ("Random map", None, {"gain": cell(0.05), "sens": cell(0.1)}),
+        )
+    ]  # fmt: skip
+    column = {"chance": None, "alpha": None, "controls": None, "ranked": True}
+    board = {
+        "run": "real", "title": "Which is best?", "subtitle": "", "figure": None, "images": 9, "order_by": "gain",
+        "tell_apart": 40, "foot": [], "rows": rows, "charts": [],
+        "columns": [
+            {"name": "gain", "title": "Gain", "better": "high", **column, "controls": [0.02, 0.06]},
+            {"name": "sens", "title": "Sensitivity", "better": "low", **column},
+        ],
+    }  # fmt: skip
+    page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board], "concepts": None}),
+                     "#tab=evaluation")  # fmt: skip
+    heads = page.locator(".leaderboard tbody th")
+    heads.first.wait_for()
+    assert heads.all_inner_texts() == ["Grad-CAM", "LayerCAM", "Occlusion", "Random map"]
+    assert "0.300 ± 0.012" in page.locator(".leaderboard tbody tr").first.inner_text()
+    assert page.locator(".leaderboard .flag").count() == 1
+    page.get_by_role("button", name="Sensitivity").click()  # the lower is the better
+    assert heads.all_inner_texts() == ["Grad-CAM", "Occlusion", "LayerCAM", "Random map"]
+    assert page.locator('.leaderboard th[aria-sort="ascending"]').inner_text().startswith("Sensitivity")
+    page.get_by_role("button", name="Sensitivity").click()
+    assert heads.all_inner_texts() == ["Occlusion", "Grad-CAM", "LayerCAM", "Random map"]
+    assert "About 40 images would tell the first two apart." in page.locator(".board").inner_text()
+
+
+def test_an_image_with_a_hash_in_its_name_opens_by_its_link(open_page: Open, pages: Pages, data: Data) -> None:
+    odd = next(source for source in data.index["sources"] if "#" in source)
+    page = open_page(pages.folder, f"#open={quote(odd, safe='')}")
+    page.locator("dialog.detail[open]").wait_for()
+    assert page.evaluate("R.state.open.value") == odd
