@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import numpy as np
 import pytest
 from report.conftest import Open, Pages
+from report.test_browser import RULES
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -413,13 +415,44 @@ def test_colours_of_the_system_leave_every_control_to_be_seen(open_page: Open, p
 # ---- the other parts
 
 
-def test_a_wall_opens_what_it_shows_and_can_be_searched(open_page: Open, pages: Pages, tmp_path: Path) -> None:
-    dreams = [
+def dreams() -> list[dict[str, Any]]:
+    """What a run of dreams leaves on the wall."""
+    return [
         {"title": title, "subtitle": "class", "layer": layer, "run": 0, "figure": "data:,", "thumb": "", "size": None,
          "facts": [["judged by", "tinynet: 99.1 %"]], "sentences": ["The judge agrees."]}
         for title, layer in (("espresso", "logits"), ("<b>tiger cat</b>", "logits"), ("channel 7", "blocks.4"))
     ]  # fmt: skip
-    path = tampered(pages, tmp_path, tabs={"dreams": dreams, "evaluation": None, "concepts": None})
+
+
+def board() -> dict[str, Any]:
+    """A leaderboard of three methods and a control."""
+
+    def cell(mean: float, beats: bool | None = True) -> dict[str, Any]:
+        return {"mean": mean, "error": 0.0123, "count": 9, "beats_controls": beats}
+
+    rows = [
+        {"title": title, "layer": "", "passes": passes, "control": passes is None, "marks": [], "curves": {},
+         "cells": cells}
+        for title, passes, cells in (
+            ("Grad-CAM", 2, {"gain": cell(0.3), "sens": cell(0.2)}),
+            ("Occlusion", 200, {"gain": cell(0.1, beats=False), "sens": cell(0.4)}),
+            ("LayerCAM", 2, {"gain": cell(0.2)}),
+            ("Random map", None, {"gain": cell(0.05), "sens": cell(0.1)}),
+        )
+    ]  # fmt: skip
+    column = {"chance": None, "alpha": None, "controls": None, "ranked": True}
+    return {
+        "run": "real", "title": "Which is best?", "subtitle": "", "figure": None, "images": 9, "order_by": "gain",
+        "tell_apart": 40, "foot": [], "rows": rows, "charts": [],
+        "columns": [
+            {"name": "gain", "title": "Gain", "better": "high", **column, "controls": [0.02, 0.06]},
+            {"name": "sens", "title": "Sensitivity", "better": "low", **column},
+        ],
+    }  # fmt: skip
+
+
+def test_a_wall_opens_what_it_shows_and_can_be_searched(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    path = tampered(pages, tmp_path, tabs={"dreams": dreams(), "evaluation": None, "concepts": None})
     page = wait(open_page(path))
     page.get_by_role("tab", name="Dreams").click()
     assert page.locator(".tile").count() == 3
@@ -437,29 +470,7 @@ def test_a_wall_opens_what_it_shows_and_can_be_searched(open_page: Open, pages: 
 
 
 def test_a_leaderboard_sorts_by_any_column(open_page: Open, pages: Pages, tmp_path: Path) -> None:
-    def cell(mean: float, beats: bool | None = True) -> dict[str, Any]:
-        return {"mean": mean, "error": 0.0123, "count": 9, "beats_controls": beats}
-
-    rows = [
-        {"title": title, "layer": "", "passes": passes, "control": passes is None, "marks": [], "curves": {},
-         "cells": cells}
-        for title, passes, cells in (
-            ("Grad-CAM", 2, {"gain": cell(0.3), "sens": cell(0.2)}),
-            ("Occlusion", 200, {"gain": cell(0.1, beats=False), "sens": cell(0.4)}),
-            ("LayerCAM", 2, {"gain": cell(0.2)}),
-            ("Random map", None, {"gain": cell(0.05), "sens": cell(0.1)}),
-        )
-    ]  # fmt: skip
-    column = {"chance": None, "alpha": None, "controls": None, "ranked": True}
-    board = {
-        "run": "real", "title": "Which is best?", "subtitle": "", "figure": None, "images": 9, "order_by": "gain",
-        "tell_apart": 40, "foot": [], "rows": rows, "charts": [],
-        "columns": [
-            {"name": "gain", "title": "Gain", "better": "high", **column, "controls": [0.02, 0.06]},
-            {"name": "sens", "title": "Sensitivity", "better": "low", **column},
-        ],
-    }  # fmt: skip
-    page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board], "concepts": None}),
+    page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board()], "concepts": None}),
                      "#tab=evaluation")  # fmt: skip
     heads = page.locator(".leaderboard tbody th")
     heads.first.wait_for()
@@ -479,3 +490,43 @@ def test_an_image_with_a_hash_in_its_name_opens_by_its_link(open_page: Open, pag
     page = open_page(pages.folder, f"#open={quote(odd, safe='')}")
     page.locator("dialog.detail[open]").wait_for()
     assert page.evaluate("R.state.open.value") == odd
+
+
+def test_nobody_is_shut_out_of_the_other_parts(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    """axe-core's rules in every dialog and tab of the grid, in light and dark; on a phone with its panels open."""
+    pytest.importorskip("axe_playwright_python", reason="axe-core is not installed: pip install 'cnnviz-cli[dev]'")
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    judge = f"""() => axe.run(document, {{runOnly: {json.dumps(RULES)}, resultTypes: ['violations']}})
+      .then(found => found.violations.map(v => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200),
+        v.nodes[0].failureSummary.slice(0, 300)]))"""
+    tabs = {"dreams": dreams(), "evaluation": [board()], "concepts": None}
+    page = wait(open_page(tampered(pages, tmp_path, tabs=tabs)))
+    page.evaluate(axe + ";undefined")
+
+    def judged(what: str) -> None:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            assert page.evaluate(judge) == [], (what, scheme)
+
+    page.keyboard.press("?")
+    judged("keys")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Whole matrix").click()
+    judged("matrix")
+    page.keyboard.press("Escape")
+    page.evaluate("R.set({q: 'no such image'})")
+    judged("nothing found")
+    page.evaluate("R.set({q: '', outcome: 'wrong', sort: 'measure.0'})")
+    judged("filtered and sorted by a measure")
+    page.evaluate("R.set({tab: 'dreams'})")
+    judged("wall")
+    page.locator(".tile").first.click()
+    judged("one of the wall")
+    page.keyboard.press("Escape")
+    page.evaluate("R.set({tab: 'evaluation'})")
+    judged("leaderboard")
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.evaluate("R.set({tab: 'images'})")
+    for summary in ("Filters", "View"):
+        page.locator("summary", has_text=summary).click()
+        judged(f"{summary} on a phone")

@@ -2,7 +2,7 @@
 (function (R) {
   'use strict';
   const {html, useState} = V, S = R.state;
-  const WIDE = 120, TALL = 18;
+  const WIDE = 96, TALL = 18;
 
   // What all bars of a column are drawn in: from the least to the most, with errors, controls and chance; 0 where near.
   function extent(column, rows) {
@@ -35,7 +35,7 @@
     if (!cell) return html`<td class="none"><span aria-hidden="true">–</span><span class="sr">not judged</span></td>`;
     // As many digits of the mean as its error leaves any sense to, and two of the error.
     const known = Number.isFinite(cell.error) && cell.error > 0;
-    const digits = known ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(cell.error)))) : 0;
+    const digits = known ? Math.min(4, Math.max(0, 1 - Math.floor(Math.log10(cell.error)))) : 0;
     const mean = known ? cell.mean.toFixed(digits) : R.number(cell.mean), error = known ? ` ± ${cell.error.toFixed(digits)}` : '';
     return html`<td title=${R.count(cell.count, 'image')}><div class="judged"><${Bar} cell=${cell} column=${column} range=${range} />
       <span class="number">${mean}<span class="dim">${error}</span></span>
@@ -90,7 +90,7 @@
     const means = shown.flatMap(row => chart.curves.flatMap(([name]) => row.curves[name]?.means ?? []));
     const lo = Math.min(0, ...means), hi = Math.max(...means, lo + 1e-9), y = value => H - (value - lo) / (hi - lo) * H;
     return html`<h3>${chart.title}</h3><div class="charts">${shown.map(row => html`<figure key=${`${row.title} ${row.layer}`}>
-      <figcaption>${row.title} ${row.layer && html`<span class="dim">${row.layer}</span>`}
+      <figcaption><span class="name" title=${row.title}>${row.title} ${row.layer && html`<span class="dim">${row.layer}</span>`}</span>
         ${row.cells[chart.column] && html`<span class="number">${R.number(row.cells[chart.column].mean)}</span>`}</figcaption>
       <svg viewBox="-4 -4 ${W + 8} ${H + 8}" role="img" aria-label=${`${chart.title}, ${row.title}: ${chart.curves.map(([name, words]) => {
         const curve = row.curves[name];

@@ -44,7 +44,8 @@
   function Head() {
     const [sign, words] = THEMES[R.theme.value];
     const names = R.runs.length > 1 ? R.runs.map(run => run.name).join(' · ') : R.runs[0]?.weights ?? '';
-    return html`<header class="head"><div class="title"><h1 title=${R.title}>${R.title}</h1>${names && html`<span class="dim">${names}</span>`}</div>
+    const said = R.title.includes(names) ? '' : names;
+    return html`<header class="head"><div class="title"><h1 title=${R.title}>${R.title}</h1>${said && html`<span class="dim">${said}</span>`}</div>
       <${Tabs} />${chosen() === 'images' ? html`<${Counts} />` : html`<span class="grow"></span>`}
       <div class="tools">
         <button type="button" class="copy" onClick=${R.copyLink} aria-keyshortcuts="y">Copy<span class="wide-only"> link</span></button>

@@ -35,7 +35,8 @@
     const of = R.views.map((one, k) => [k, one]).filter(([k, one]) => one.run === run && (one.kind !== 'figure' || one === view));
     const families = [...new Set(of.map(([, one]) => one.family ?? ''))];
     const option = ([k, one]) => html`<option key=${k} value=${k} selected=${one === view}>${R.viewTitle(one, false)}</option>`;
-    const runs = R.runs.map((one, k) => [k, one.name, R.viewIn(k) < 0]);
+    const called = one => (one.weights && one.weights !== one.name ? `${one.name} (${one.weights})` : one.name);
+    const runs = R.runs.map((one, k) => [k, called(one), R.viewIn(k) < 0]);
     const palettes = (view.signed ? R.signedPalettes : R.plainPalettes).map(
       name => [name, (R.index.uneven ?? []).includes(name) ? `${name} (uneven)` : name]);
     const roles = R.truths ? [['says', 'for the class said'], ['true', 'for the true class']] : [['says', 'for the class said']];
