@@ -13,9 +13,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/, and paint an espresso, into demo-dream/
-	$(BIN)/cnnviz all sample_images --output demo --force
-	$(BIN)/cnnviz dream --target espresso --output demo-dream --force
+demo: $(VENV)/.runtime  ## Explain the sample images with the bundled model, into demo/, paint an espresso, into demo-dream/, and write demo/report.html
+	$(BIN)/cnnviz all sample_images --output demo --force --report
+	$(BIN)/cnnviz dream --target espresso --output demo-dream --force --report
+	$(BIN)/cnnviz report demo demo-dream --photos sample_images
+	@echo "open demo/report.html in a browser"
 
 install: $(VENV)/.dev  ## Set up .venv for development
 

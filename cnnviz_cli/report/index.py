@@ -164,6 +164,8 @@ class Index:
         """Which runs are of other images."""
         positions = self._columns.present()
         for run in range(1, len(self._runs)):
+            if not positions[run].any():  # of painted pictures, which have a tab of their own
+                continue
             both = int((positions[0] & positions[run]).sum())
             first, name = self._names[0], self._names[run]
             if not both:
