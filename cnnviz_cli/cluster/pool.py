@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from cnnviz_cli.cluster.connection import FolderToken, Slot, await_files, list_slots, uses_gpus
-from cnnviz_cli.cluster.worker import ClusterWorker, SetupResult, Sheets, WorkerJob
+from cnnviz_cli.cluster.worker import ClusterWorker, MadeAfterwards, SetupResult, Sheets, WorkerJob
 from cnnviz_cli.config.dream_fields import dream_fields
 from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.settings import Settings
@@ -20,7 +20,8 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.annotations.folders import open_annotations
 from cnnviz_cli.files.output.previous_runs import list_differences
-from cnnviz_cli.files.output.resume import Ledger
+from cnnviz_cli.files.output.resume import Ledger, RunHeader
+from cnnviz_cli.run.after_run import AfterRun, Afterwards, PackedRecords, kept_after_run
 from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
 from cnnviz_cli.run.earlier_records import remember_earlier
@@ -166,7 +167,20 @@ class ActorPool(PartPool[WorkerActor]):
         """The sheets and the pages of units, which only a process with the model can draw; None if there are none."""
         if self.ready.subjects is None or ledger.shard.label or dream_fields(self._settings).against is None:
             return None
-        records = ledger.first_records(MAX_ON_SHEETS)
+        found: Sheets = self._ask_one("write_sheets", ledger.first_records(MAX_ON_SHEETS))
+        return found.outputs
+
+    def after_run(self, slots: Sequence[Any], ledger: Ledger, header: RunHeader, *, again: bool) -> AfterRun:
+        """What is made of all images together, by one of the processes."""
+        known = None if again else kept_after_run(self._token.sink, header, ledger.records)
+        if known is not None or Afterwards.of(self._token.sink, header, ledger.records) is None:
+            return known or AfterRun()
+        records = PackedRecords(ledger.records())
+        found: MadeAfterwards = self._ask_one("after_run", list(slots), records, again)
+        return found.after
+
+    def _ask_one(self, method: str, *arguments: Any) -> Any:
+        """The answer of one of the processes, its files in place; of another, if the first dies."""
         while True:
             self._check_left()
             ready = next((worker for worker in self._members if worker.setup is None), None)
@@ -174,11 +188,11 @@ class ActorPool(PartPool[WorkerActor]):
                 for worker in self._wait_for_actors():
                     self._receive_setup(worker, late=True)
                 continue
-            found: Sheets | None = self._fetch(ready, ready.actor.write_sheets.remote(records))
+            found = self._fetch(ready, getattr(ready.actor, method).remote(*arguments))
             if found is not None:
                 self._pass_on(found.messages)
                 self._await_files(found.files)
-                return found.outputs
+                return found
 
     def records(self, slots: Sequence[InputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         self._token.write()

@@ -18,15 +18,18 @@ from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.records import ImageRecord, Output, Subject
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.output.file_names import KEPT_MOSAICS
 from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.after_run import AfterRun, Records
 from cnnviz_cli.run.dream_painter import DreamPainter, PaintingWorker
-from cnnviz_cli.run.image_data import fast_decode_note
+from cnnviz_cli.run.image_data import OutputSlot, fast_decode_note
 from cnnviz_cli.run.judging import prepare_judged
 from cnnviz_cli.run.manifest_header import device_name, run_header
 from cnnviz_cli.run.parts import ExplainingWorker, FileSizes, MessageBuffer, Part, PartWorker, Report, file_sizes
 from cnnviz_cli.run.pipeline import render_spec
+from cnnviz_cli.run.second_pass import SecondPass
 from cnnviz_cli.run.workers import WorkerPool, worker_count
 
 _UNKNOWN_COUNT = 10**9
@@ -73,6 +76,15 @@ class Sheets:
     """Figures of several records that a process has written."""
 
     outputs: Sequence[Output]
+    files: FileSizes
+    messages: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class MadeAfterwards:
+    """What a process has made of all images together."""
+
+    after: AfterRun
     files: FileSizes
     messages: tuple[tuple[str, bool], ...]
 
@@ -130,8 +142,14 @@ class ClusterWorker:
         workers.configure(drawing)
         sink = Sink(settings.output, self._job.shard.label)
         self._worker = ExplainingWorker(explainer, workers, sink, reporter, records_per_report=session.batch_size)
+        header = run_header(explainer)
+
+        def make(slots: Sequence[OutputSlot], records: Records, again: bool) -> AfterRun:
+            return SecondPass.run(explainer, drawing, slots, records, header, sink, reporter, again=again)
+
+        self._make_afterwards, self._sink = make, sink
         return SetupResult(
-            header=run_header(explainer),
+            header=header,
             device=device_name(session.device),
             batch_size=session.batch_size,
             labels=session.question.labels,
@@ -152,6 +170,13 @@ class ClusterWorker:
         outputs = self._painter.sheets(records)
         sizes = file_sizes(self._painter.sink, [one.path for one in outputs])
         return Sheets(outputs, sizes, self._reporter.take())
+
+    def after_run(self, slots: Sequence[OutputSlot], records: Records, again: bool) -> MadeAfterwards:
+        """See `SecondPass.run`; what is finished is kept, and another process goes on with it."""
+        after = self._make_afterwards(slots, records, again)
+        kept = [KEPT_MOSAICS] if (self._sink.root / KEPT_MOSAICS).exists() else []
+        sizes = file_sizes(self._sink, [*kept, *(one.path for one in after.sheets)])
+        return MadeAfterwards(after, sizes, self._reporter.take())
 
     def _check_node(self) -> None:
         job = self._job

@@ -31,8 +31,8 @@ MOST_LABELS = 100
 """Labels of annotations that are named."""
 
 NO_MOSAICS = (
-    "mosaics need all images and the network in one process, so that there are none of shards, of a cluster or of a "
-    "run that was interrupted; the same command again without --shard and --engine ray adds them, and does nothing else"
+    "mosaics need all images and the network in one process, so that there are none of shards or of a run that was "
+    "interrupted; the same command again, with --shard none, adds them, and does nothing else"
 )
 """Why nothing is known of mosaics where no process has made any."""
 

@@ -6,7 +6,8 @@ It is kept in a file beside the journal, so that a run that has nothing to do co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +34,9 @@ from cnnviz_cli.render import SUFFIXES
 Records = Callable[[], Iterable[bytes]]
 """Gives the records of a run, in the order of its images, as often as it is called."""
 
+_AT_ONCE = 1 << 16
+"""Packed bytes that are unpacked at a time."""
+
 STEM = "evaluation"
 """What the files about all images are called, and the family of their figures."""
 
@@ -53,6 +57,21 @@ class AfterRun:
 
 
 NOTHING_AFTER = AfterRun()
+
+
+class PackedRecords:
+    """The records of a run as few bytes, for a process that does not have its journal. Calling it gives them."""
+
+    def __init__(self, records: Iterable[bytes]) -> None:
+        packer = zlib.compressobj(1)
+        parts = [packer.compress(record + b"\n") for record in records]
+        self._packed = b"".join([*parts, packer.flush()])
+
+    def __call__(self) -> Iterator[bytes]:
+        unpacker, rest = zlib.decompressobj(), b""
+        for start in range(0, len(self._packed), _AT_ONCE):
+            *lines, rest = (rest + unpacker.decompress(self._packed[start : start + _AT_ONCE])).split(b"\n")
+            yield from lines
 
 
 class Afterwork(Fold[tuple[str, MosaicRecord], "Mapping[str, MosaicRecord]"]):

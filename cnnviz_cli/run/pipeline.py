@@ -262,7 +262,9 @@ class LocalBackend(Backend):
         return self._pipeline.finish_drawing(FINISH_TIMEOUT)
 
     def after_run(self, slots: Sequence[OutputSlot], ledger: Ledger, header: RunHeader, *, again: bool) -> AfterRun:
-        return SecondPass.run(self._explainer, self._spec, slots, ledger, header, self.sink, self.reporter, again=again)
+        return SecondPass.run(
+            self._explainer, self._spec, slots, ledger.records, header, self.sink, self.reporter, again=again
+        )
 
     def records(self, slots: Sequence[OutputSlot], ledger: Ledger) -> Iterator[ImageRecord]:
         if note := fast_decode_note(self._spec.reading):

@@ -131,7 +131,7 @@ class ReplicaPool(PartPool[Replica]):
 
     def after_run(self, slots: Sequence[OutputSlot], ledger: Ledger, header: RunHeader, *, again: bool) -> AfterRun:
         return SecondPass.run(
-            self._explainer, self._spec, slots, ledger, header, self._sink, self._reporter, again=again
+            self._explainer, self._spec, slots, ledger.records, header, self._sink, self._reporter, again=again
         )
 
     def _count_for(self, slots: Sequence[InputSlot], ledger: Ledger) -> int:

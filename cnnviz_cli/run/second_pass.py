@@ -21,13 +21,13 @@ from cnnviz_cli.core.panels import Panel, SingleMap
 from cnnviz_cli.core.records import ImageRecord, Output
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.files.output.resume import Ledger, RunHeader
+from cnnviz_cli.files.output.resume import RunHeader
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.render import Caption
 from cnnviz_cli.render.figures import Scene, fit_block, fit_width
 from cnnviz_cli.render.mosaics import Mosaic, MosaicMaps, compose_mosaics
 from cnnviz_cli.render.randomised import RandomisedMap, compose_randomised
-from cnnviz_cli.run.after_run import MOSAICS, SHOWN, AfterRun, Afterwards, set_key
+from cnnviz_cli.run.after_run import MOSAICS, SHOWN, AfterRun, Afterwards, Records, set_key
 from cnnviz_cli.run.altered_runs import AlteredRuns
 from cnnviz_cli.run.evaluation_files import write_sheet
 from cnnviz_cli.run.explain import Explainer
@@ -68,7 +68,7 @@ class SecondPass:
         explainer: Explainer,
         spec: RenderSpec,
         slots: Sequence[OutputSlot],
-        ledger: Ledger,
+        records: Records,
         header: RunHeader,
         sink: Sink,
         reporter: Reporter,
@@ -79,7 +79,7 @@ class SecondPass:
 
         What is finished is kept, whatever ends the process. Raises OutputError if the disk refuses.
         """
-        todo = Afterwards.of(sink, header, ledger.records, again=again)
+        todo = Afterwards.of(sink, header, records, again=again)
         judge = explainer.judge
         if todo is None or not isinstance(judge, RunJudge):
             return AfterRun()

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.standin import Ray, RayError
 from run.colours import COLOURS, OneSize, colours_model, pictures, rows_of
 from run.resuming import Listener, files_of
 
+from cnnviz_cli.cluster import connection
+from cnnviz_cli.cluster import execute as cluster_run
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.evaluation_fold import NO_MOSAICS
@@ -22,6 +25,7 @@ from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import Outcome, execute
+from cnnviz_cli.run.after_run import PackedRecords
 from cnnviz_cli.run.lifecycle import conclude_if_done, write_evaluated
 from cnnviz_cli.run.mosaics import MosaicJudge
 
@@ -298,3 +302,66 @@ def test_files_of_others_where_results_go_are_refused_before_the_first_image(tmp
         run(out, sources)
     assert caught.value.code == 5
     assert {path.name: path.read_text() for path in out.iterdir()} == {name: "mine\n"}
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ray:
+    made = Ray({name: {"CPU": 1.0} for name in "abc"})
+    monkeypatch.setattr(made, "is_initialized", lambda: True, raising=False)
+    monkeypatch.setattr(connection, "import_module", lambda _name: made)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def far(out: Path, sources: Sequence[Source], heard: Listener | None = None) -> Outcome:
+    made = settings_of(out, threads="1", evaluate__measure=["grid", "randomisation"])
+    return cluster_run("evaluate", made, sources, heard or Listener())
+
+
+def test_a_cluster_makes_the_mosaics_of_one_machine(tmp_path: Path, ray: Ray, mosaics_made: list[list[str]]) -> None:
+    sources = pictures(tmp_path / "in", NINE)
+    here, there = Path("here"), Path("there")
+    run(here, sources, threads="1", evaluate__measure=["grid", "randomisation"])
+    wanted = list(mosaics_made)
+    mosaics_made.clear()
+    heard = Listener()
+    assert far(there, sources, heard).status == "ok"
+    assert mosaics_made == wanted
+    assert files_of(there) == files_of(here)
+    assert {"mosaics.png", "randomisation.png", "evaluation.png"} <= set(files_of(there))
+    # Once more: nothing is made again.
+    mosaics_made.clear()
+    assert far(there, sources).status == "ok"
+    assert mosaics_made == []
+    assert len(ray.actors) > 1
+
+
+def test_a_node_that_dies_over_the_mosaics_is_followed_by_another(
+    tmp_path: Path, ray: Ray, mosaics_made: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = pictures(tmp_path / "in", NINE)
+    run(Path("here"), sources, threads="1", evaluate__measure=["grid", "randomisation"])
+    mosaics_made.clear()
+    judge = MosaicJudge.judge
+    left: list[str] = []
+
+    def dies(self: Any, *given: Any) -> Any:
+        if mosaics_made and not left:
+            left.append(sorted(ray.alive)[0])
+            ray.alive.discard(left[0])
+            raise RayError("The actor died.\n\tThe actor is dead because its node has died.")
+        return judge(self, *given)
+
+    monkeypatch.setattr(MosaicJudge, "judge", dies)
+    heard = Listener()
+    assert far(Path("there"), sources, heard).status == "ok"
+    assert any("is gone" in text for text in heard.warned)
+    assert len(mosaics_made) == 2  # the first is not judged again
+    assert files_of(Path("there")) == files_of(Path("here"))
+
+
+def test_packed_records_are_the_records() -> None:
+    records = [f'{{"source": "{number}", "é": "{"x" * number}"}}'.encode() for number in range(3000)]
+    packed = PackedRecords(records)
+    assert list(packed()) == list(packed()) == records
+    assert list(PackedRecords([])()) == []
