@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from manual import manual
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from reference import reference, table
@@ -241,6 +242,7 @@ def text() -> None:
         content = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         (ROOT / "schemas" / f"{name}.schema.json").write_text(content, encoding="utf-8")
     (ROOT / "docs" / "reference.md").write_text(reference(), encoding="utf-8")
+    (ROOT / "docs" / "cnnviz.1").write_text(manual(), encoding="utf-8")
 
 
 def main() -> None:

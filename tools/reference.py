@@ -73,10 +73,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _settings() -> Iterator[str]:
     kind = settings_type("config")
-    flags = {parameter.name: parameter for parameter in _drawing("all")}
+    flags = {parameter.name: parameter for parameter in drawing("all")}
     panels: dict[str, list[list[str]]] = {}
     for (name,) in (path for path in setting_paths(kind) if len(path) == 1):
-        row = [_flags(flags[name]), *_facts((name,)), _help((name,))]
+        row = [flags_of(flags[name]), *facts_of((name,)), help_of((name,))]
         panels.setdefault(flag_of(kind, name).panel, []).append(row)
     yield "## Settings of every drawing command\n"
     yield PRECEDENCE
@@ -86,20 +86,20 @@ def _settings() -> Iterator[str]:
 
 
 def _families() -> Iterator[str]:
-    in_all = {parameter.name: parameter for parameter in _drawing("all")}
+    in_all = {parameter.name: parameter for parameter in drawing("all")}
     several = settings_type("all")
     yield "## Options of the families\n"
     yield FAMILY
     for family in FAMILIES.values():
         rows = []
-        for parameter in _drawing(family.name):
+        for parameter in drawing(family.name):
             path = tuple(parameter.name.split("__"))
             if path[0] != family.name:
                 continue
-            key, name, default = _facts(path)
+            key, name, default = facts_of(path)
             other = f"`{default_text(field_at(several, path).default)}`"
             default += f", under `all` {other}" if other != default else ""
-            rows.append([_flags(parameter), _flags(in_all[parameter.name]), key, name, default, _help(path)])
+            rows.append([flags_of(parameter), flags_of(in_all[parameter.name]), key, name, default, help_of(path)])
         yield f"### {family.name}\n"
         yield f"{family.summary}\n"
         yield table(
@@ -129,27 +129,32 @@ def _evaluation() -> Iterator[str]:
         path = tuple((parameter.name or "").split("__"))
         if path[0] != EVALUATE or len(path) != 2:
             continue
-        key, name, default = _facts(path)
+        key, name, default = facts_of(path)
         own = f"`{default_text(field_at(kind, path).default)}`"
         default += f", under `evaluate` {own}" if own != default and default else ""
-        rows.append([_flags(parameter), key, name, default, _help(path)])
+        rows.append([flags_of(parameter), key, name, default, help_of(path)])
     yield table(["flag of `cnnviz evaluate`", "YAML key", "variable", "default", "what it does"], rows)
 
 
-def _commands() -> Iterator[str]:
-    yield "## Other arguments and flags of the drawing commands\n"
-    known = {"__".join(path) for path in setting_paths(settings_type("all"))}
-    yield _parameters(parameter for parameter in _drawing("all") if parameter.name not in known)
-    yield "## The other commands\n"
+def other_commands() -> dict[str, Any]:
+    """The commands that are no family of methods, by their whole names."""
     root: Any = get_command(app)
     group: Any = config.build("config", "")
     named = {
         **{f"cnnviz {name}": root.resolve_command(None, [name])[1] for name in root.commands},
         **{f"cnnviz config {name}": command for name, command in group.commands.items()},
     }
-    for name, command in named.items():
-        if name.removeprefix("cnnviz ") in (*FAMILIES, "all", "config"):
-            continue
+    return {
+        name: one for name, one in named.items() if name.removeprefix("cnnviz ") not in (*FAMILIES, "all", "config")
+    }
+
+
+def _commands() -> Iterator[str]:
+    yield "## Other arguments and flags of the drawing commands\n"
+    known = {"__".join(path) for path in setting_paths(settings_type("all"))}
+    yield _parameters(parameter for parameter in drawing("all") if parameter.name not in known)
+    yield "## The other commands\n"
+    for name, command in other_commands().items():
         yield f"### {name}\n"
         yield f"{inspect.cleandoc(command.help)}\n"
         if name.removeprefix("cnnviz ") == EVALUATE:
@@ -215,12 +220,12 @@ def _doc() -> str:
     return inspect.cleandoc(ModelLayers.resolve.__doc__ or "")
 
 
-def _drawing(command: str) -> list[Any]:
+def drawing(command: str) -> list[Any]:
     """The parameters of a command that draws; what is hidden is an old name."""
     return [parameter for parameter in explain.build(command, "").params if not getattr(parameter, "hidden", False)]
 
 
-def _facts(path: SettingPath) -> list[str]:
+def facts_of(path: SettingPath) -> list[str]:
     """Key, variable and default of a setting."""
     kind = settings_type("config")
     default = field_at(kind, path).default
@@ -230,13 +235,13 @@ def _facts(path: SettingPath) -> list[str]:
     return [f"`{'.'.join(path)}`", f"`{environment_variable(path)}`", shown]
 
 
-def _help(path: SettingPath) -> str:
+def help_of(path: SettingPath) -> str:
     text = field_at(settings_type("config"), path).description
     assert text, f"{path} has no help"
     return text
 
 
-def _flags(parameter: Any) -> str:
+def flags_of(parameter: Any) -> str:
     names = [*parameter.opts[:1], *parameter.secondary_opts[:1], *parameter.opts[1:]]
     return ", ".join(f"`{name}`" for name in names) + (f" `{parameter.metavar}`" if parameter.metavar else "")
 
@@ -245,7 +250,7 @@ def _parameters(parameters: Iterable[Any]) -> str:
     rows = []
     for parameter in parameters:
         is_flag = parameter.opts[0].startswith("-")
-        shown = _flags(parameter) if is_flag else f"`{parameter.metavar or parameter.name.upper()}`"
+        shown = flags_of(parameter) if is_flag else f"`{parameter.metavar or parameter.name.upper()}`"
         assert parameter.help, f"{parameter.name} has no help"
         rows.append([shown, parameter.help])
     return table(["argument or flag", "what it does"], rows)
