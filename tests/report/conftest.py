@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report.made_up import TITLES, make_run
 
+from cnnviz_cli.config.command_line import figure_commands
 from cnnviz_cli.report import ReportOptions, write_report
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
     root = tmp_path_factory.mktemp("report")
     photos = root / "photos"
     runs = make_run(root / "real", photos, weights="trained"), make_run(root / "control", photos, weights="random:1")
-    options = {"photos": (photos,), "titles": TITLES}
+    options = {"photos": (photos,), "titles": TITLES, "commands": figure_commands}
     folder = write_report(runs, ReportOptions(**options, title="Two checkpoints")).path  # type: ignore[arg-type]
     single = root / "mail" / "report.html"
     write_report(runs, ReportOptions(**options, output=single, single_file=True))  # type: ignore[arg-type]

@@ -213,6 +213,17 @@ def test_what_is_filtered_is_printed(open_page: Open, pages: Pages) -> None:
     assert page.locator(".printed .cell img").count() == wrong
 
 
+def test_an_open_image_is_printed_by_itself(open_page: Open, pages: Pages) -> None:
+    page = open_page(pages.folder, address_of(name_of(0)))
+    page.locator("dialog.detail .evidence canvas").wait_for()
+    page.emulate_media(media="print")
+    page.wait_for_timeout(100)
+    assert page.locator("dialog.detail .evidence canvas").is_visible()
+    assert page.locator("dialog.detail .bars").first.is_visible()
+    for gone in (".grid", "header.head", "dialog.detail .bar button", "dialog.detail textarea"):
+        assert not page.locator(gone).first.is_visible(), gone
+
+
 def test_a_narrow_screen_needs_no_scrolling_sideways(open_page: Open, pages: Pages) -> None:
     page = open_page(pages.folder, width=320, height=640)
     wait_for_cells(page)

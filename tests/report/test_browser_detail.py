@@ -232,6 +232,22 @@ def test_what_it_says_is_what_the_records_say(open_page: Open, pages: Pages) -> 
     assert name_of(1) in facts.locator("details pre").inner_text()
 
 
+def test_the_command_and_the_link_are_copied(open_page: Open, pages: Pages) -> None:
+    page = opened(open_page, pages, 1)
+    page.evaluate("""() => { window.copied = [];
+      const writeText = async text => { window.copied.push(text); };
+      Object.defineProperty(navigator, 'clipboard', {value: {writeText}}); }""")
+    command = page.locator("dialog.detail .command")
+    command.get_by_role("button", name="Copy").click()
+    assert page.locator("dialog.detail .told").inner_text() == "The command is copied."
+    page.locator("#detail-title").focus()
+    page.keyboard.press("y")
+    page.wait_for_timeout(50)
+    text, link = page.evaluate("window.copied")
+    assert text == command.locator("code").inner_text() == page.evaluate("R.record(1).then(one => one.maps[0].command)")
+    assert link == pages.folder.as_uri() + "#" + urlencode({"open": name_of(1)})
+
+
 def test_a_note_is_kept_in_the_address(open_page: Open, pages: Pages) -> None:
     page = opened(open_page, pages, 2)
     page.locator("dialog.detail textarea").fill("why the sky?")

@@ -78,8 +78,8 @@
   function Measures({i, a, b}) {
     const two = R.state.mode.value !== 'one' && b, apart = two ? differ(i, a, b) : null, names = [...new Set([...Object.keys(a?.measures || {}), ...(two ? Object.keys(b.measures || {}) : [])])];
     if (!names.length && apart === null) return null;
-    return html`<${Section} title="Measures"><table class=measures>${two && html`<thead><tr><td></td><th scope=col>A</th><th scope=col>B</th></tr></thead>`}
-      <tbody>${names.map(name => html`<tr><th scope=row>${name}</th>${[a, ...(two ? [b] : [])].map(map => html`<td>${R.number(map?.measures?.[name])}</td>`)}</tr>`)}</tbody></table>
+    return html`<${Section} title="Measures">${names.length > 0 && html`<table class=measures>${two && html`<thead><tr><td></td><th scope=col>A</th><th scope=col>B</th></tr></thead>`}
+      <tbody>${names.map(name => html`<tr><th scope=row>${name}</th>${[a, ...(two ? [b] : [])].map(map => html`<td>${R.number(map?.measures?.[name])}</td>`)}</tr>`)}</tbody></table>`}
       ${apart !== null && html`<p class=dim>The two views disagree by ${R.number(apart)}: 0 is the same order of places, 1 none in common, 2 the opposite.</p>`}<//>`;
   }
 
