@@ -91,6 +91,7 @@ def _load(loaded: LoadedSettings, *, quiet: bool) -> ModelLayers:
         arch=settings.arch,
         allow_code=settings.allow_code,
         overrides=input_settings(settings),
+        offline=settings.offline,
         reporter=reporter,
     )
 

@@ -436,6 +436,8 @@ class ModelRecord(Record):
     name: str
     weights: str
     weights_sha256: str
+    repository: str | None = optional("Of the hub that the network is from, ORG/NAME; null of any other network.")
+    commit: str | None = optional("Of that repository, in hexadecimal.")
     num_classes: int
     labels_sha256: str | None = Field(
         default=None, description="Of the file with the classes' names, if one was given."

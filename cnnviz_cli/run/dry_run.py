@@ -17,7 +17,7 @@ from cnnviz_cli.engine.device import select_device
 from cnnviz_cli.files.inputs.search import Source
 from cnnviz_cli.files.output.file_names import REPORT, THUMBNAIL, FolderNames, file_name
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
-from cnnviz_cli.models.spec.weights import offline_weights
+from cnnviz_cli.models.spec.weights import is_described_elsewhere, offline_weights
 from cnnviz_cli.render import SUFFIXES, Caption
 from cnnviz_cli.render.compare import columns_in, pages
 from cnnviz_cli.run.budget import panels_of_zeros
@@ -110,7 +110,8 @@ def find_costs(
         UsageError: there is no such model, or it is code that was not allowed.
         ModelError: it cannot be had.
     """
-    loaded = load_model(model, offline_weights(model), allow_code=allow_code, offline=True, reporter=reporter)
+    offline = not is_described_elsewhere(model)  # a repository's configuration says what network it is
+    loaded = load_model(model, offline_weights(model), allow_code=allow_code, offline=offline, reporter=reporter)
     return prices_of(loaded, methods)
 
 

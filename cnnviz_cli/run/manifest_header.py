@@ -121,6 +121,8 @@ def model_record(session: Session) -> ModelRecord:
         name=model.name,
         weights=model.weights,
         weights_sha256=model.weights_sha256,
+        repository=model.repository or None,
+        commit=model.commit or None,
         num_classes=len(model.labels),
         labels_sha256=session.question.labels.sha256 or None,
         preprocessing=model.preprocessing.as_json(),

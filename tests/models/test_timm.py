@@ -188,7 +188,7 @@ def test_wrong_names(reporter: Any, model: str, weights: str, said: str, mends: 
 
 
 def test_without_timm_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnviz_cli.models.spec.network.find_spec", lambda _name: None)
+    monkeypatch.setattr("cnnviz_cli.models.spec.hub.find_spec", lambda _name: None)
     with pytest.raises(ModelError, match="'timm:resnet18' needs timm") as caught:
         parse_model("timm:resnet18")
     assert caught.value.fix == "pip install 'cnnviz-cli[timm]'"
@@ -289,6 +289,7 @@ def test_timms_own_checkpoint_of_another_number_of_classes(tmp_path: Path, repor
     torch.save({"state_dict": mine.state_dict(), "arch": "resnet18", "epoch": 3}, tmp_path / "mine.pth.tar")
     loaded = load_model("timm:resnet18", str(tmp_path / "mine.pth.tar"), reporter=reporter)
     x = torch.rand(1, 3, 64, 64)
+    convert_weights(mine, loaded.facts.memory_format)
     with torch.no_grad():
         assert torch.equal(loaded.net(x), mine(x))
     assert len(loaded.labels) == 9

@@ -24,6 +24,7 @@ class BuiltModel:
     """A network with its weights, on the CPU; see `LoadedModel`.
 
     `labels` is None where names are unknown; `preset` is what the weights were trained with, as far as that is known.
+    `repository` and `commit` say where a network of a hub is from.
     """
 
     net: nn.Module
@@ -31,6 +32,8 @@ class BuiltModel:
     weights_sha256: str
     labels: tuple[str, ...] | None
     preset: Preprocessing
+    repository: str = ""
+    commit: str = ""
 
 
 def imagenet_preprocessing() -> Preprocessing:

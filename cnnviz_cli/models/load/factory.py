@@ -27,7 +27,8 @@ from cnnviz_cli.models.load.built_model import (
 )
 from cnnviz_cli.models.load.checkpoint import sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
-from cnnviz_cli.models.spec.network import FactoryModel, installed_only
+from cnnviz_cli.models.spec.modules import installed_only
+from cnnviz_cli.models.spec.network import FactoryModel
 from cnnviz_cli.models.spec.weights import OwnWeights, WeightsFile
 
 Labels = tuple[str, ...] | None

@@ -17,16 +17,25 @@ from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts, run_tr
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, OutputKind
 from cnnviz_cli.models.load.built_model import BuiltModel, set_eval_mode
+from cnnviz_cli.models.spec.hub import HubModel, TimmHubModel, TransformersModel
 from cnnviz_cli.models.spec.network import (
     FactoryModel,
     ModelSpec,
+    OnnxModel,
     ProgramModel,
     TimmModel,
     ZooModel,
     check_code_allowed,
     parse_model,
 )
-from cnnviz_cli.models.spec.weights import OwnWeights, WeightsFile, offline_weights, weights_for
+from cnnviz_cli.models.spec.weights import (
+    NamedWeights,
+    OwnWeights,
+    WeightsFile,
+    is_described_elsewhere,
+    offline_weights,
+    weights_for,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class LoadedModel:
         labels: one for each class score; its number where no name is known. Of boxes, one for each number that a box
             may be labelled with; none where they are unknown.
         preprocessing: as the weights (of random ones and files: the default ones) were trained with, or as wanted.
+        repository, commit: of a network from a hub, whose name may stand for other files later; else "".
         classifier: whether scores that it returns are those of classes for sure; a user's network may return anything.
     """
 
@@ -54,6 +64,8 @@ class LoadedModel:
     returns: OutputKind = "scores"
     classifier: bool = False
     facts: NetworkFacts = STANDARD_FACTS
+    repository: str = ""
+    commit: str = ""
 
     def parameter(self, name: str) -> Tensor:
         """A parameter, detached. Raises KeyError if there is none of that name."""
@@ -91,21 +103,40 @@ def load_model(
     named = parse_model(name, arch)
     check_code_allowed(named.network, allow_code=allow_code)
     built = _build(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
-    called = named.network.path.name if isinstance(named.network, ProgramModel) else arch or name
+    called = _name_of(named, arch or name)
     net, kept_training = built.net, set_eval_mode(built.net)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     preprocessing, layers = apply_overrides(
         net, preset_for(net, built.preset, called), overrides or InputOverrides(), called, expected
     )
-    returns, known = layers.returned.require_kind(called), isinstance(named.network, ZooModel | TimmModel)
+    returns = layers.returned.require_kind(called)
+    known = isinstance(named.network, ZooModel | TimmModel | TimmHubModel | TransformersModel)
     labels = check_labels(built.labels, layers.returned, called)
     facts = find_network_facts(
         net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, ZooModel)
     )
     return LoadedModel(
-        net, called, built.weights, built.weights_sha256, labels, preprocessing, layers, returns, known, facts
+        net,
+        called,
+        built.weights,
+        built.weights_sha256,
+        labels,
+        preprocessing,
+        layers,
+        returns,
+        known,
+        facts,
+        built.repository,
+        built.commit,
     )
+
+
+def _name_of(named: ModelSpec, text: str) -> str:
+    network = named.network
+    if isinstance(network, ProgramModel | OnnxModel):
+        return network.path.name
+    return network.name if isinstance(network, TransformersModel) else text
 
 
 def find_network_facts(
@@ -131,9 +162,13 @@ def load_layers(
     arch: str | None = None,
     allow_code: bool = False,
     overrides: InputOverrides | None = None,
+    offline: bool = False,
     reporter: Reporter,
 ) -> ModelLayers:
-    """`load_model`, but of the layers alone: no weights are downloaded, and of the catalogue's networks none made."""
+    """`load_model`, but of the layers alone: no weights are downloaded, and of the catalogue's networks none made.
+
+    `offline` forbids to fetch what a repository of a hub says of its network, too.
+    """
     named = parse_model(name, arch)
     if isinstance(named.network, ZooModel) and named.weights is None:
         from cnnviz_cli.models.load import zoo
@@ -141,9 +176,9 @@ def load_layers(
         net, preset = zoo.build_blank(named.network.name)
         set_eval_mode(net)
         return apply_overrides(net, preset_for(net, preset, name), overrides or InputOverrides(), name)[1]
-    weights = offline_weights(name, arch)
+    weights, offline = offline_weights(name, arch), offline or not is_described_elsewhere(name, arch)
     loaded = load_model(
-        name, weights, arch=arch, allow_code=allow_code, overrides=overrides, offline=True, reporter=reporter
+        name, weights, arch=arch, allow_code=allow_code, overrides=overrides, offline=offline, reporter=reporter
     )
     return loaded.layers
 
@@ -151,27 +186,51 @@ def load_layers(
 def _build(
     named: ModelSpec, weights: str, *, key: str | None, offline: bool, mirror: str | None, reporter: Reporter
 ) -> BuiltModel:
-    # Imported where they are needed: a run of one kind reads the code of no other.
     network, spec = named.network, weights_for(named, weights)
     if key is not None and not isinstance(spec, WeightsFile):
         raise UsageError("only a file of weights has keys", where="--weights-key", fix="Leave it out.")
-    if isinstance(network, ProgramModel):
-        from cnnviz_cli.models.load import programs
-
-        return programs.build(network)
     if isinstance(network, FactoryModel):
         from cnnviz_cli.models.load import factory
 
         assert isinstance(spec, WeightsFile | OwnWeights)
         return factory.build(network, spec, key=key, reporter=reporter)
+    if isinstance(network, ProgramModel | OnnxModel):
+        return _build_file(network, reporter)
     assert not isinstance(spec, OwnWeights)
+    if isinstance(network, ZooModel):
+        from cnnviz_cli.models.load import zoo
+
+        return zoo.build(network.name, spec, key=key, offline=offline, mirror=mirror, reporter=reporter)
+    return _build_of_library(network, spec, key=key, offline=offline, reporter=reporter)
+
+
+# Each kind is imported where it is needed: a run of one kind reads the code of no other.
+
+
+def _build_file(network: ProgramModel | OnnxModel, reporter: Reporter) -> BuiltModel:
+    if isinstance(network, OnnxModel):
+        from cnnviz_cli.models.load import onnx
+
+        return onnx.build(network, reporter=reporter)
+    from cnnviz_cli.models.load import programs
+
+    return programs.build(network)
+
+
+def _build_of_library(
+    network: TimmModel | HubModel, spec: NamedWeights, *, key: str | None, offline: bool, reporter: Reporter
+) -> BuiltModel:
     if isinstance(network, TimmModel):
         from cnnviz_cli.models.load import timm
 
         return timm.build(network.name, spec, key=key, offline=offline, reporter=reporter)
-    from cnnviz_cli.models.load import zoo
+    if isinstance(network, TimmHubModel):
+        from cnnviz_cli.models.load import timm_hub
 
-    return zoo.build(network.name, spec, key=key, offline=offline, mirror=mirror, reporter=reporter)
+        return timm_hub.build(network, spec, key=key, offline=offline, reporter=reporter)
+    from cnnviz_cli.models.load import transformers
+
+    return transformers.build(network, spec, key=key, offline=offline, reporter=reporter)
 
 
 def check_labels(labels: tuple[str, ...] | None, found: NetworkOutput, model: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from cnnviz_cli.models.load.built_model import BuiltModel, fit_file
 from cnnviz_cli.models.load.checkpoint import sha256_of_state
 from cnnviz_cli.models.load.state_dict import build_with_seed, fit_state_dict
 from cnnviz_cli.models.spec.catalog import imagenet_labels
-from cnnviz_cli.models.spec.network import installed_only
+from cnnviz_cli.models.spec.modules import installed_only
 from cnnviz_cli.models.spec.weights import NamedWeights, PublishedWeights, RandomWeights, WeightsFile
 
 _MODES: dict[str, ResizeMode] = {"center": "crop", "squash": "squash", "border": "pad"}

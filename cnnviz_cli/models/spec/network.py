@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.file_reading import MAX_WEIGHTS_BYTES, open_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.spec.catalog import check_model
+from cnnviz_cli.models.spec.hub import (
+    TIMM_PREFIX,
+    TimmHubModel,
+    TransformersModel,
+    is_hub_name,
+    parse_hub_model,
+    require_library,
+)
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".pth.tar")
 """What files of weights are called; ``.pth.tar`` is no archive but the name that PyTorch's own example gave them."""
 
 _PROGRAM_SUFFIXES = (*WEIGHTS_SUFFIXES, ".pt2", ".ptc", ".torchscript")
 
+ONNX_SUFFIX = ".onnx"
+
 _FOREIGN_SUFFIXES = {
-    ".onnx": "an ONNX graph",
     ".h5": "a Keras file",
     ".keras": "a Keras file",
     ".pb": "a TensorFlow graph",
@@ -41,11 +44,14 @@ class FileKind(Enum):
     WEIGHTS = "a file of weights"
     TORCHSCRIPT = "a TorchScript program"
     EXPORTED = "a torch.export program"
+    ONNX = "an ONNX graph"
 
 
 def is_path(text: str) -> bool:
     """Whether a text can only be a path: it has a slash, or the ending of a file of weights or of a program."""
-    return "/" in text or "\\" in text or text.lower().endswith((*_PROGRAM_SUFFIXES, *_FOREIGN_SUFFIXES))
+    if is_hub_name(text):
+        return False
+    return "/" in text or "\\" in text or text.lower().endswith((*_PROGRAM_SUFFIXES, ONNX_SUFFIX, *_FOREIGN_SUFFIXES))
 
 
 def existing_file(text: str, where: str) -> Path:
@@ -54,7 +60,7 @@ def existing_file(text: str, where: str) -> Path:
     shown = escape_text(text, 200)
     foreign = _FOREIGN_SUFFIXES.get(path.suffix.lower())
     if foreign:
-        fix = "Networks come from PyTorch: a state dict (.pth, .safetensors), TorchScript (.pt), torch.export (.pt2)."
+        fix = "Read are: a state dict (.pth, .safetensors), TorchScript (.pt), torch.export (.pt2), ONNX (.onnx)."
         raise UsageError(f"'{shown}' is {foreign}, which cannot be read", where=where, fix=fix)
     if not path.is_file():
         what = f"'{shown}' is not a file" if path.exists() else f"there is no file '{shown}'"
@@ -63,10 +69,12 @@ def existing_file(text: str, where: str) -> Path:
 
 
 def file_kind(path: Path) -> FileKind:
-    """What a file holds; all that is no program counts as weights, which reading will find out.
+    """What a file holds; all that is no program and no graph counts as weights, which reading will find out.
 
     A program's archive has its code in it: TorchScript below ``code/``, torch.export as a graph in JSON.
     """
+    if path.suffix.lower() == ONNX_SUFFIX:
+        return FileKind.ONNX
     import zipfile  # and with it three compressors, which a run without a file does without
 
     try:
@@ -81,42 +89,6 @@ def file_kind(path: Path) -> FileKind:
         return FileKind.TORCHSCRIPT
     return FileKind.WEIGHTS
 
-
-@contextmanager
-def installed_only() -> Iterator[None]:
-    """Inside ``with``, modules are not looked for in the current folder, unless PYTHONPATH names it.
-
-    ``python -m cnnviz_cli`` has it on its path, and so has an empty part of PYTHONPATH: a folder of images may hold a
-    ``timm.py`` of another author. What an installation put on the path (a package installed for editing) stands behind
-    the standard library, and stays.
-    """
-    before = sys.path[:]
-    standard = sysconfig.get_path("stdlib")
-    ahead = before.index(standard) if standard in before else len(before)
-    if not _pythonpath_has_cwd():
-        kept = [entry for entry in before[:ahead] if not _is_cwd(entry)]
-        sys.path[:] = [*kept, *(entry for entry in before[ahead:] if entry)]
-    try:
-        yield
-    finally:
-        sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
-
-
-def _pythonpath_has_cwd() -> bool:
-    if sys.flags.ignore_environment:
-        return False
-    return any(_is_cwd(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
-
-
-def _is_cwd(entry: str) -> bool:
-    """Whether an entry of the path is the current folder; the empty text is."""
-    try:
-        return not entry or Path(entry).samefile(Path.cwd())
-    except OSError:
-        return False
-
-
-TIMM_PREFIX = "timm:"
 
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _FACTORY_NAME = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
@@ -152,7 +124,18 @@ class ProgramModel:
     kind: FileKind
 
 
-NetworkSpec = ZooModel | TimmModel | FactoryModel | ProgramModel
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """A file that holds a graph of ONNX's operators and its weights."""
+
+    path: Path
+
+    @property
+    def kind(self) -> FileKind:
+        return FileKind.ONNX
+
+
+NetworkSpec = ZooModel | TimmModel | TimmHubModel | TransformersModel | FactoryModel | ProgramModel | OnnxModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +149,13 @@ class ModelSpec:
 def parse_model(model: str, arch: str | None = None) -> ModelSpec:
     """Parse `model`.
 
-    It is a name of `catalog.model_names`, ``timm:NAME``, ``module:factory``, the path of a program, or the path of a
-    file of weights, for which `arch` says any of the first three.
+    It is a name of `catalog.model_names`, ``timm:NAME``, ``timm:hf-hub:ORG/NAME``, ``transformers:ORG/NAME``,
+    ``module:factory``, the path of a program or of an ONNX graph, or the path of a file of weights, for which `arch`
+    says any of the names.
 
     Raises:
         UsageError: it cannot mean anything, or `arch` is missing or too much.
-        ModelError: it is a path and no file is there, or timm is not installed.
+        ModelError: it is a path and no file is there, or a library that it needs is not installed.
     """
     shown = escape_text(model, 200)
     if not is_path(model):
@@ -185,7 +169,7 @@ def parse_model(model: str, arch: str | None = None) -> ModelSpec:
     if kind is not FileKind.WEIGHTS:
         if arch is not None:
             raise UsageError(f"'{shown}' is {kind.value}, which holds its network", where="--arch", fix="Leave it out.")
-        return ModelSpec(ProgramModel(path, kind))
+        return ModelSpec(_parse_onnx(path) if kind is FileKind.ONNX else ProgramModel(path, kind))
     if arch is None:
         what = f"'{shown}' is a file of weights, and does not say what network they are of"
         fix = f"Name it: --model {shown} --arch resnet50, or timm:NAME, or module:factory"
@@ -211,15 +195,25 @@ def check_code_allowed(network: NetworkSpec, *, allow_code: bool) -> None:
     raise UsageError(what, where="--model", fix="If you trust its author, add --allow-code.")
 
 
+def _parse_onnx(path: Path) -> OnnxModel:
+    for library in ("onnx", "onnx2torch"):
+        require_library(library, path.name, "--model", extra="onnx")
+    return OnnxModel(path)
+
+
 def _parse_name(text: str, where: str) -> NetworkSpec:
+    if is_hub_name(text):
+        return parse_hub_model(text, where)
     if text.startswith(TIMM_PREFIX):
         return _parse_timm(text.removeprefix(TIMM_PREFIX), where)
     factory = _FACTORY_NAME.fullmatch(text)
     if factory:
         return FactoryModel(factory[1], factory[2])
     if ":" in text:
-        what = f"'{escape_text(text, 60)}' is neither timm:NAME nor module:factory"
-        raise UsageError(what, where=where, fix="For instance: timm:resnet18, mypkg.nets:build")
+        what = f"'{escape_text(text, 60)}' is neither timm:NAME, transformers:ORG/NAME nor module:factory"
+        raise UsageError(
+            what, where=where, fix="For instance: timm:resnet18, transformers:microsoft/resnet-50, mypkg.nets:build"
+        )
     try:
         check_model(text)
     except UsageError as error:
@@ -232,8 +226,5 @@ def _parse_timm(name: str, where: str) -> TimmModel:
     if not _TIMM_NAME.fullmatch(name):
         what = f"'{escape_text(TIMM_PREFIX + name, 60)}' needs a name of timm's after the colon"
         raise UsageError(what, where=where, fix="For instance: timm:resnet18, timm:resnet18.a1_in1k")
-    with installed_only():
-        found = find_spec("timm")  # of a package at the top this runs none of its code
-    if found is None:
-        raise ModelError(f"'{TIMM_PREFIX}{name}' needs timm", where=where, fix="pip install 'cnnviz-cli[timm]'")
+    require_library("timm", TIMM_PREFIX + name, where)
     return TimmModel(name)

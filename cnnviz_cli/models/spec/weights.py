@@ -8,11 +8,13 @@ from pathlib import Path
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
+from cnnviz_cli.models.spec.hub import HubModel, TimmHubModel, TransformersModel
 from cnnviz_cli.models.spec.network import (
     WEIGHTS_SUFFIXES,
     FactoryModel,
     FileKind,
     ModelSpec,
+    OnnxModel,
     ProgramModel,
     TimmModel,
     ZooModel,
@@ -59,9 +61,9 @@ def parse_weights(model: str, spec: str, arch: str | None = None) -> WeightsSpec
     """Parse `spec` for a model.
 
     For a network of the catalogue it is ``DEFAULT``, the name of an entry, ``none`` (which is ``random:0``),
-    ``random:SEED``, or the path of a file of weights; timm's have their entries in the model's name. With a factory
-    ``DEFAULT`` means what it makes, and a file may take its place; a program has its own. Upper and lower case are the
-    same in all but the path.
+    ``random:SEED``, or the path of a file of weights; timm's have their entries in the model's name, and repositories
+    of a hub have one set. With a factory ``DEFAULT`` means what it makes, and a file may take its place; a program or
+    an ONNX graph has its own. Upper and lower case are the same in all but the path.
 
     Raises:
         UsageError: `spec` or `model` cannot mean anything.
@@ -78,7 +80,7 @@ def weights_for(named: ModelSpec, spec: str) -> WeightsSpec:
             return WeightsFile(named.weights)
         what = f"--model names a file of weights already, and --weights says '{escape_text(spec, 60)}'"
         raise UsageError(what, where="--weights", fix="Leave one of them out.")
-    if isinstance(network, ProgramModel):
+    if isinstance(network, ProgramModel | OnnxModel):
         if default:
             return OwnWeights()
         what = f"'{escape_text(network.path.name, 100)}' is {network.kind.value}, which holds its own weights"
@@ -93,7 +95,7 @@ def weights_for(named: ModelSpec, spec: str) -> WeightsSpec:
     return _parse_named(network, spec)
 
 
-def _parse_named(network: ZooModel | TimmModel, spec: str) -> NamedWeights:
+def _parse_named(network: ZooModel | TimmModel | HubModel, spec: str) -> NamedWeights:
     word = spec.casefold()
     entries = {"default": "DEFAULT"}
     if isinstance(network, ZooModel):
@@ -116,9 +118,15 @@ def check_weights(model: str, spec: str, arch: str | None = None) -> None:
 
 
 def offline_weights(model: str, arch: str | None = None) -> str:
-    """Weights with which a network is built without a download; raises what `parse_model` raises."""
+    """Weights with which a network is built without downloading any; raises what `parse_model` raises."""
     named = parse_model(model, arch)
-    return "random:0" if named.weights is None and isinstance(named.network, ZooModel | TimmModel) else "DEFAULT"
+    drawn = named.weights is None and isinstance(named.network, ZooModel | TimmModel | HubModel)
+    return "random:0" if drawn else "DEFAULT"
+
+
+def is_described_elsewhere(model: str, arch: str | None = None) -> bool:
+    """Whether what a network is stands in a repository of a hub, so that not even its layers are known without it."""
+    return isinstance(parse_model(model, arch).network, HubModel)
 
 
 def has_known_classes(model: str, spec: str) -> bool:
@@ -144,7 +152,7 @@ def is_detector(model: str) -> bool:
 def task_of(model: str, arch: str | None = None) -> Task | None:
     """What a network is for; None where only the network can tell. Raises what `parse_model` raises."""
     network = parse_model(model, arch).network
-    if isinstance(network, TimmModel):
+    if isinstance(network, TimmModel | TimmHubModel):
         return "classification"
     return model_facts(network.name).task if isinstance(network, ZooModel) else None
 
@@ -173,9 +181,12 @@ def _check_weights_file(spec: str) -> Path:
     return path
 
 
-def _unknown_weights_error(network: ZooModel | TimmModel, spec: str) -> UsageError:
+def _unknown_weights_error(network: ZooModel | TimmModel | HubModel, spec: str) -> UsageError:
     what = f"there are no weights '{escape_text(spec, 60)}' for {network.name}"
     others = f"DEFAULT, none, random:SEED, a file {', '.join(WEIGHTS_SUFFIXES)}"
+    if isinstance(network, TimmHubModel | TransformersModel):
+        fix = f"DEFAULT are those beside its configuration. Also: {others.removeprefix('DEFAULT, ')}"
+        return UsageError(what, where="--weights", fix=fix)
     if isinstance(network, TimmModel):
         fix = f"timm's published weights are part of the model's name: --model timm:{network.name}.TAG\nAlso: {others}"
         return UsageError(what, where="--weights", fix=fix)
