@@ -118,7 +118,7 @@ def explain(
 
     Args:
         model: an ``nn.Module`` that returns (B, K) class scores, maps of them or boxes, or what ``--model`` takes: a
-            name that ``cnnviz models`` lists, ``timm:NAME``, or a file.
+            name that ``cnnviz models`` lists, ``timm:NAME``, ``transformers:ORG/NAME``, or a file.
         images: a path, an image of Pillow's, an array (H, W, 3) or (H, W) of whole numbers or floats, or several of
             these; or one normalised tensor, (B, C, H, W) or (C, H, W), whose size the network is then run at.
         methods: names that ``cnnviz methods`` lists, or ``all`` that the network lets run.

@@ -76,7 +76,7 @@ class NetworkFields(BaseModel):
 
     model: str = _model(
         "efficientnet_lite0",
-        "Network to explain: a name from cnnviz models, timm:NAME, module:factory, or a file.",
+        "Network to explain: a name from cnnviz models, timm:NAME, transformers:ORG/NAME, module:factory, or a file.",
         "NAME",
         "-m",
     )

@@ -58,15 +58,23 @@ class View:
 
 @value
 class ResizeCrop:
-    """The (width, height) of a resized image, and the size of a window over it, the network's input."""
+    """The (width, height) of a resized image, and the size of a window over it, the network's input.
+
+    Where an odd number of pixels is cut, half of it is rounded to even, or down with `round_down`.
+    """
 
     resized: tuple[int, int]
     size: tuple[int, int]
+    round_down: bool = False
 
     @property
     def corner(self) -> tuple[int, int]:
         """Left and top of the window in the resized image, whose centre it shares; negative where it juts out."""
-        return _offset(self.resized[0], self.size[0]), _offset(self.resized[1], self.size[1])
+        left, top = (
+            (side - window) // 2 if self.round_down and side > window else _offset(side, window)
+            for side, window in zip(self.resized, self.size, strict=True)
+        )
+        return left, top
 
     @property
     def within(self) -> tuple[int, int, int, int]:
@@ -99,15 +107,17 @@ def _offset(side: int, window: int) -> int:
     return -((window - side) // 2) if window > side else round((side - window) / 2.0)
 
 
-def cover(image: tuple[int, int], area: tuple[int, int], size: tuple[int, int]) -> ResizeCrop:
+def cover(
+    image: tuple[int, int], area: tuple[int, int], size: tuple[int, int], *, round_down: bool = False
+) -> ResizeCrop:
     """Resized without distortion until `area` (width and height) is just covered; the window is the centre of it.
 
     For squares this is torchvision's rule: the shorter side becomes the cover's, the longer is rounded down.
     """
     (width, height), (across, down) = image, area
     if width * down <= height * across:
-        return ResizeCrop((across, int(across * height / width)), size)
-    return ResizeCrop((int(down * width / height), down), size)
+        return ResizeCrop((across, int(across * height / width)), size, round_down)
+    return ResizeCrop((int(down * width / height), down), size, round_down)
 
 
 def stretch(size: tuple[int, int]) -> ResizeCrop:

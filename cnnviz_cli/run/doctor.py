@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -84,6 +85,7 @@ def examine_machine(settings: Settings, reporter: Reporter) -> Iterator[Check]:
     yield from _devices()
     yield _precisions()
     yield from _codecs()
+    yield from _extras()
     yield _cache()
     yield check_safely("output", lambda: _output(settings.output))
     yield from _forward(settings, reporter)
@@ -141,6 +143,24 @@ def _codecs() -> Iterator[Check]:
         else:
             fix = "pip install --upgrade --force-reinstall pillow"
             yield Check(kind, "cannot be read: this Pillow lacks its library", "warning", fix)
+
+
+_EXTRAS = {
+    "timm": ("timm",),
+    "transformers": ("transformers",),
+    "onnx": ("onnx", "onnx2torch"),
+    "dicom": ("pydicom",),
+}
+"""Libraries of the extras for networks and images from elsewhere, by the extra's name."""
+
+
+def _extras() -> Iterator[Check]:
+    """None of them is imported, which would take seconds."""
+    for extra, names in _EXTRAS.items():
+        if all(find_spec(name) for name in names):
+            yield Check(extra, ", ".join(f"{name} {version(name)}" for name in names))
+        else:
+            yield Check(extra, f"not installed (pip install 'cnnviz-cli[{extra}]')")
 
 
 def _cache() -> Check:

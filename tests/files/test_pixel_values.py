@@ -12,7 +12,8 @@ from PIL import Image
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import ReadOptions, ValueRange
-from cnnviz_cli.files.images.decode import MAX_RUNS, DecodedImage, read_image
+from cnnviz_cli.files.images.decode import DecodedImage, read_image
+from cnnviz_cli.files.images.pillow_fixes import MAX_RUNS
 
 WHITE = [255, 255, 255]
 

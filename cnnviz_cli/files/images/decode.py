@@ -27,7 +27,9 @@ from cnnviz_cli.core.file_reading import (
 )
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.bands import is_multiband, read_image_bands, read_multiband
+from cnnviz_cli.files.images.dicom import is_dicom, read_dicom
 from cnnviz_cli.files.images.pillow_fixes import (
+    MAX_RUNS,
     PLAIN_PPM,
     decode_netpbm,
     decoder_name,
@@ -170,8 +172,6 @@ FEW_SCANS = 30  # a progressive JPEG has some ten, and may be as large as any ot
 MAX_SCANNED = 2_000_000_000
 """Pixels of all scans together, where they are more than a few; each costs a nanosecond, and hardly a byte."""
 
-MAX_RUNS = 8_000_000  # pixels of an image that Pillow fills one by one in Python
-
 _SLOW = {"bmp_rle": "run-length coded BMP", PLAIN_PPM: "PGM or PPM of numbers written as text"}
 
 Convert = Callable[[Image.Image, LowBytes | None], RgbImage]
@@ -199,22 +199,31 @@ def read_image(source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedIma
         return read_converted(
             lambda image, low_bytes: read_image_bands(image, low_bytes, how), source, replace(how, least_side=None)
         )
-    return read_converted(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how)
+    return _read(lambda image, low_bytes: to_rgb(image, how.value_range, low_bytes), source, how, by_window=True)
 
 
 def read_converted(convert: Convert, source: Path | Source, how: ReadOptions = READ_ALL) -> DecodedImage:
-    """`read_image` with pixels that `convert` makes of the loaded image; raises as it does."""
+    """`read_image` with pixels that `convert` makes of the loaded image, of a DICOM image of what its window shows;
+    raises as it does."""
+    return _read(convert, source, how, by_window=False)
+
+
+def _read(convert: Convert, source: Path | Source, how: ReadOptions, *, by_window: bool) -> DecodedImage:
+    """`by_window` is whether a DICOM image is what its window shows, and `convert` is for all others."""
     data = read_bytes(source, how.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with suppress_pillow_warnings(how.max_pixels):
-            decoded, size, orientation = _decode(data, how, convert)
+            if is_dicom(data):
+                decoded, size, orientation = _decode_dicom(data, how, None if by_window else convert)
+            else:
+                decoded, size, orientation = _decode(data, how, convert)
     except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error
         what, fix = describe_decode_error(error, data, how.max_pixels), ""
         if isinstance(error, ImageError):
             what, fix = error.what, error.fix
         elif isinstance(error, UnidentifiedImageError):
-            fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF and PPM are read; convert it to one of them."
+            fix = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, PPM and DICOM are read; convert it to one of them."
         raise ImageError(what, where=escape_text(_location(source)), fix=fix, sha256=sha256) from error
     made = decoded.image, decoded.notes, decoded.shown, decoded.planes
     return DecodedImage(*made, sha256=sha256, size=size, orientation=orientation)
@@ -280,6 +289,14 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
         size = stored if turn in _KEEPING_SIZE else (height, width)
         planes = None if decoded.planes is None else _apply_orientation(decoded.planes, turn)
         return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size, orientation
+
+
+def _decode_dicom(data: bytes, how: ReadOptions, convert: Convert | None) -> tuple[RgbImage, tuple[int, int], int]:
+    read = read_dicom(data, how)
+    if convert is not None:
+        read = convert(read.image, None)
+    stored, factor = read.image.size, how.reduction_factor(read.image.size)
+    return replace(read, image=read.image.reduce(factor)) if factor > 1 else read, stored, 1
 
 
 def _apply_orientation(planes: NDArray[Any], turn: Image.Transpose) -> NDArray[Any]:

@@ -98,7 +98,7 @@ def suppress_pillow_warnings(max_pixels: int) -> Iterator[None]:
             _limit = Image.MAX_IMAGE_PIXELS
             _filters = warnings.catch_warnings()
             _filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"(PIL|cnnviz_cli\.files)\b")
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom|cnnviz_cli\.files)\b")
         if Image.MAX_IMAGE_PIXELS is not None:  # Pillow warns above this, and refuses above twice as many
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, -(-max_pixels // 2))
         _inside += 1
@@ -111,6 +111,9 @@ def suppress_pillow_warnings(max_pixels: int) -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _limit
                 _filters.__exit__(None, None, None)
 
+
+MAX_RUNS = 8_000_000
+"""Pixels of an image that is unpacked run by run, in Python."""
 
 BINARY_PPM, PLAIN_PPM = "ppm", "ppm_plain"
 """What Pillow calls its decoders in Python: of bytes, and of numbers written as text."""

@@ -48,7 +48,7 @@ def file_too_large(limit: int) -> ImageError:
     return ImageError(f"the file is larger than {limit / MEBIBYTE:,.6g} MiB (--max-bytes)")
 
 
-_KINDS = ("jpg jpeg jpe jfif", "png apng", "webp", "bmp", "gif", "tif tiff", "avif", "ppm pgm pbm pnm pfm")
+_KINDS = ("jpg jpeg jpe jfif", "png apng", "webp", "bmp", "gif", "tif tiff", "avif", "ppm pgm pbm pnm pfm", "dcm dicom")
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for kind in _KINDS for suffix in kind.split())
 """Of files that are taken for images in a folder or an archive, in lower case."""
 

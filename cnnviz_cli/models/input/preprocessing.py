@@ -59,6 +59,8 @@ class Preprocessing:
         fill: the colour of what lies outside the image, each channel in [0, 1]; None is black under ``crop``, else
             the mean.
         bands: which bands of an image the channels are, counted from 1; empty for its colours, or all of its bands.
+        round_down: under ``crop``, whether half of an odd number of pixels that are cut is rounded down, as the library
+            transformers does, and not to even, as torchvision.
     """
 
     resize: Side
@@ -72,6 +74,7 @@ class Preprocessing:
     step: int = STEP
     fill: tuple[float, ...] | None = None
     bands: tuple[int, ...] = ()
+    round_down: bool = False
 
     @classmethod
     def from_transforms(cls, transforms: Any) -> Preprocessing:
@@ -139,6 +142,8 @@ class Preprocessing:
         }
         if self.mode == "crop":
             record["resize"] = list(self.resized_size)
+            if self.round_down:
+                record["round_down"] = True
         if self.mode == "full":
             record["max_side"] = self.most
             if self.side is not None:
@@ -211,7 +216,7 @@ class Preprocessing:
         size, least = _flip(self.size), _flip(self.resized_size)
         match self.mode:
             case "crop":
-                return cover(image, least, size)
+                return cover(image, least, size, round_down=self.round_down)
             case "squash":
                 return stretch(size)
             case "pad":
