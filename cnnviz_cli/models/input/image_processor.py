@@ -147,7 +147,7 @@ def _crop_of(stated: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _trial_images(preprocessing: Preprocessing) -> Iterator[Image.Image]:
     """Images of smooth noise, of sizes that tell one way of rounding from another."""
-    sides = _SIDES
+    sides: tuple[tuple[int, int], ...] = _SIDES
     if preprocessing.side is not None:
         longer = min(preprocessing.side + 2 * STEP, preprocessing.most)
         sides = ((longer, preprocessing.side), (preprocessing.side, longer))

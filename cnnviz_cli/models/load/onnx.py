@@ -265,15 +265,15 @@ def _lower(node: Any, constants: dict[str, Any], onnx: ModuleType) -> bool:
     if not all((node.op_type, one.name) in _DROPPED and _is_usual(one) for one in extra):
         return False
     _remove_attributes(node, {one.name for one in extra})
-    return len(node.input) <= schema.max_input
+    return bool(len(node.input) <= schema.max_input)
 
 
 def _is_usual(attribute: Any) -> bool:
     if attribute.name == "dilations":
         return all(value == 1 for value in attribute.ints)
     if attribute.name == "antialias":
-        return not attribute.i
-    return attribute.name != "keep_aspect_ratio_policy" or attribute.s == b"stretch"
+        return int(attribute.i) == 0
+    return attribute.name != "keep_aspect_ratio_policy" or bytes(attribute.s) == b"stretch"
 
 
 def _remove_attributes(node: Any, names: set[str]) -> None:

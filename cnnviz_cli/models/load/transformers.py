@@ -135,7 +135,8 @@ def _describe(files: Snapshot, library: ModuleType) -> _Described:
             raise ModelError(what, where="--model", fix=fix) from error
         what = f"transformers {version} does not know the network of {name}: {_said(error)}"
         raise ModelError(what, where="--model", fix="pip install --upgrade transformers") from error
-    for part in (config, getattr(config, "backbone_config", None)):
+    parts: list[Any] = [config, getattr(config, "backbone_config", None)]
+    for part in parts:
         if getattr(part, "use_pretrained_backbone", False):
             part.use_pretrained_backbone = False  # it would be downloaded, and then overwritten
     return _Described(files, library, config, head, door)
