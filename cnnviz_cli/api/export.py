@@ -15,13 +15,13 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.panels import SingleMap
 from cnnviz_cli.core.records import Arrays, Cost, ImageRecord, ModelRecord, Output, Run, Summary, Window
 from cnnviz_cli.exports.api import Wishes, export_run
-from cnnviz_cli.files.output.file_names import THUMBNAIL
+from cnnviz_cli.files.output.file_names import REPORT, THUMBNAIL
 from cnnviz_cli.files.output.journal import to_compact_json
 from cnnviz_cli.files.output.manifest import write_manifest
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.small_pictures import write_thumbnail
 from cnnviz_cli.render.scaling import color_limits
-from cnnviz_cli.report import PAGE, ReportOptions, write_report
+from cnnviz_cli.report import ReportOptions, write_report
 from cnnviz_cli.run.manifest_header import tool_record
 from cnnviz_cli.run.present import ARRAYS, encode_arrays
 
@@ -80,11 +80,11 @@ def make_report(
     if not single_file:
         root = Path(path or "")
         _write_run(root, explained, model, side, figures=True)
-        return Report(write_report([root], replace(options, output=root / PAGE)).path, "", len(explained))
+        return Report(write_report([root], replace(options, output=root / REPORT)).path, "", len(explained))
     with TemporaryDirectory() as folder:
         root = Path(folder, "explanations")
         _write_run(root, explained, model, side, figures=False)
-        page = Path(path) if path is not None else Path(folder, PAGE)
+        page = Path(path) if path is not None else Path(folder, REPORT)
         written = write_report([root], replace(options, output=page, single_file=True)).path
         return Report(None if path is None else written, written.read_text(encoding="utf-8"), len(explained))
 

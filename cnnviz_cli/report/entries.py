@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz_cli.core.panels import advice
-from cnnviz_cli.core.records import Json, Prediction
+from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.text import escape_text, format_percent
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.report.maps import MOST_INLINE, Map, rank_vector, shares, stored_levels, stored_maps
-from cnnviz_cli.report.page import encode_path, to_base64, to_json
+from cnnviz_cli.report.page import Plain, encode_path, to_base64, to_json
 from cnnviz_cli.report.pictures import Pictures, Place, grey_picture
 from cnnviz_cli.report.survey import NONE, Survey, ViewKey
 
@@ -63,8 +63,8 @@ class ViewFacts:
 class MadeEntry:
     """An entry, and of each run the manifest's record of it, which the page holds packed."""
 
-    entry: Json
-    records: list[Json | None]
+    entry: Plain
+    records: list[Plain | None]
 
 
 @dataclass
@@ -83,15 +83,15 @@ class EntryMaker:
 
     def make(self, at: int, entry: int) -> MadeEntry:
         """The entry that stands at this place of the page."""
-        records = [
+        records: list[Plain | None] = [
             None if positions[entry] == NONE else run.record(positions[entry])
             for run, positions in zip(self.runs, self.survey.positions, strict=True)
         ]
         seen = next((r["seen"]["box"] for r in records if r and r.get("seen")), None)
         size = next(([r["width"], r["height"]] for r in records if r and r["width"]), None)
-        maps: list[Json] = []
+        maps: list[Plain] = []
         vectors: dict[int, NDArray[np.float64]] = {}
-        said: list[Json | None] = [None for _ in records]
+        said: list[Plain | None] = [None for _ in records]
         for run, record in enumerate(records):
             if record is not None:
                 folder = self._folder(self.runs[run].root, record)
@@ -103,7 +103,7 @@ class EntryMaker:
         made = {**self.pictures.of(found, at), "size": size, "seen": seen, "runs": said, "maps": maps}
         return MadeEntry(made, [None if r is None else _brief(r) for r in records])
 
-    def _said(self, run: int, entry: int, record: Json, folder: tuple[str, str] | None) -> Json:
+    def _said(self, run: int, entry: int, record: Plain, folder: tuple[str, str] | None) -> Plain:
         labels, root = self.survey.labels, self.runs[run].root
         quoted = escape_text(shlex.quote(record["source"]))
         sheets = [o for o in record["outputs"] if o["method"] is None]
@@ -136,16 +136,16 @@ class EntryMaker:
         self,
         at: int,
         run: int,
-        record: Json,
+        record: Plain,
         folder: tuple[str, str] | None,
         seen: Any,
         vectors: dict[int, NDArray[np.float64]],
-    ) -> list[Json]:
+    ) -> list[Plain]:
         root = self.runs[run].root
         stored, why = stored_maps(root, record)
         if why and any(output["scale"] is not None for output in record["outputs"]):
             self.missing[f"arrays {why}"] += 1
-        found: list[Json] = []
+        found: list[Plain] = []
         for output in record["outputs"]:
             key = ViewKey.of(run, output)
             if key is None:
@@ -170,7 +170,7 @@ class EntryMaker:
             title = "" if target is None else Prediction.model_validate(target).title
             above, _, name = output["path"].rpartition("/")
             inside = folder is not None and above == folder[0] and name not in ("", ".", "..")
-            whole: Json = {
+            whole: Plain = {
                 "view": number,
                 "target": None if target is None else self.survey.labels.find(run, target["index"], label),
                 "role": _role(record, target),
@@ -181,7 +181,7 @@ class EntryMaker:
                 **drawn,
                 "asked": None if command is None else command[2],
             }
-            said: Json = {
+            said: Plain = {
                 "title": escape_text(title) if title != label else None,
                 "range": output["range"] if output["range"] != output["scale"] else None,
                 "state": output["state"] if output["state"] != "ok" else None,
@@ -193,7 +193,7 @@ class EntryMaker:
             found.append({name: value for name, value in (whole | said).items() if value or name in _ALWAYS})
         return found
 
-    def _folder(self, root: Path, record: Json) -> tuple[str, str] | None:
+    def _folder(self, root: Path, record: Plain) -> tuple[str, str] | None:
         """The folder of an image's files, as the manifest has it, and its address; None where there is no way."""
         outputs: Any = record["outputs"]
         first = outputs[0]["path"] if outputs else ""
@@ -207,9 +207,9 @@ class EntryMaker:
         address = self._link(root, folder)
         return None if address is None else (folder, address)
 
-    def _numbers(self, name: str, root: Path, output: Json, values: Map | None, facts: ViewFacts) -> Json:
+    def _numbers(self, name: str, root: Path, output: Plain, values: Map | None, facts: ViewFacts) -> Plain:
         """How the page draws a map, and its `values` or shares (h, w), if there are any."""
-        said: Json = {"data": "", "small": "", "image": None, "shape": None, "values": None}
+        said: Plain = {"data": "", "small": "", "image": None, "shape": None, "values": None}
         scale, grey = output["scale"], output.get("grey")
         if scale is None:
             return said
@@ -237,7 +237,7 @@ class EntryMaker:
         column[at] = 1 - float(vectors[one] @ vectors[other])
 
 
-def _brief(record: Json) -> Json | None:
+def _brief(record: Plain) -> Plain | None:
     """A record without curves; None where it is too long all the same."""
     outputs: Any = record["outputs"]
     plain = [{key: value for key, value in output.items() if key != "curves"} for output in outputs]

@@ -8,13 +8,12 @@ from typing import Any
 
 from cnnviz_cli import __version__
 from cnnviz_cli.core.palettes import palette_bytes
-from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.report.columns import Columns, Numbers, encode_columns
 from cnnviz_cli.report.entries import MOST_PAIRS, EntryMaker
-from cnnviz_cli.report.page import to_base64
+from cnnviz_cli.report.page import Plain, to_base64
 from cnnviz_cli.report.pictures import Place
 from cnnviz_cli.report.storage import CHUNK, FolderPage
 from cnnviz_cli.report.survey import STATES, ViewKey
@@ -43,7 +42,7 @@ class Index:
         self._survey = columns.survey
         self._unsorted = 0
 
-    def make(self, page: FolderPage, *, title: str, palette: str, titles: Mapping[str, str]) -> Json:
+    def make(self, page: FolderPage, *, title: str, palette: str, titles: Mapping[str, str]) -> Plain:
         """The index; `palette` is that of unsigned maps, or empty; `titles` are those of methods, by name."""
         views = list(self._survey.views)
         several = len(self._runs) > 1
@@ -81,7 +80,7 @@ class Index:
             "tabs": self._tabs(page),
         }
 
-    def _measures(self, words: Mapping[ViewKey, str]) -> tuple[list[Json], dict[str, Numbers]]:
+    def _measures(self, words: Mapping[ViewKey, str]) -> tuple[list[Plain], dict[str, Numbers]]:
         """What one can filter and sort by, beside what every image has, and its numbers; what ranks methods first."""
         told = [column_facts(run.facts) for run in self._runs]
         found = []
@@ -97,7 +96,7 @@ class Index:
         ]
         return listed, {f"measure.{at}": one[2][self._order] for at, one in enumerate(found[:MOST_MEASURES])}
 
-    def _view(self, key: ViewKey, palette: str, titles: Mapping[str, str]) -> Json:
+    def _view(self, key: ViewKey, palette: str, titles: Mapping[str, str]) -> Plain:
         facts = self._maker.views.get(key)
         signed, known = facts is not None and facts.signed, palette_bytes()
         said = self._runs[key.run].setting("signed_palette" if signed else "palette")
@@ -115,7 +114,7 @@ class Index:
             "shared": list(facts.widest) if facts and facts.widest else None,
         }
 
-    def _tabs(self, page: FolderPage) -> Json:
+    def _tabs(self, page: FolderPage) -> Plain:
         place: Place = page
         tiles = [
             tile
@@ -196,7 +195,7 @@ def _images(count: int) -> str:
     return f"{count:,} image{'s' * (count != 1)}"
 
 
-def _run(run: SavedRun, name: str, page: FolderPage) -> Json:
+def _run(run: SavedRun, name: str, page: FolderPage) -> Plain:
     model: Any = run.facts.get("model") or {}
     about: Any = run.facts.get("run") or {}
     weights = str(model.get("weights", ""))

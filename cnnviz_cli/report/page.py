@@ -22,6 +22,9 @@ MARK = "<!doctype html>\n<!-- cnnviz report -->\n"
 
 INDEX_ID = "index"
 
+Plain = dict[str, Any]
+"""An object of the page's data."""
+
 _MANIFESTS = "cnnviz-manifests"
 _HEAD_BYTES = 1 << 14
 

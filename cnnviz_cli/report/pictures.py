@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.file_reading import MAX_BYTES, MAX_PIXELS, read_regular
-from cnnviz_cli.core.records import Json
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.report.page import to_base64
+from cnnviz_cli.report.page import Plain, to_base64
 from cnnviz_cli.report.photographs import Photographs, decoded
 
 _QUALITY, _EFFORT = 70, 2  # of photographs: 1.5 to 3 kB at 128 pixels
@@ -54,7 +53,7 @@ class Pictures:
     made: Counter[str] = field(default_factory=Counter)
     linked: int = 0
 
-    def of(self, records: list[tuple[Path, Json]], at: int) -> Json:
+    def of(self, records: list[tuple[Path, Plain]], at: int) -> Plain:
         """The pictures of the entry at this place of the page, from the folders and records of all its runs."""
         record = next((r for _, r in records if r["sha256"]), None)
         photograph = self.photographs.find(record) if record else None

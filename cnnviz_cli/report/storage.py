@@ -14,12 +14,12 @@ from typing import BinaryIO
 
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.file_reading import open_regular
-from cnnviz_cli.core.records import Json
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error
 from cnnviz_cli.report.page import (
     INDEX_ID,
     MARK,
+    Plain,
     body,
     data_block,
     encode_path,
@@ -67,12 +67,12 @@ class FolderPage:
         """Write all that stands before the data, with the manifests' digests and addresses."""
         self._put(head(title, digests) + body(manifests))
 
-    def chunk(self, number: int, entries: Sequence[Json], records: Sequence[Sequence[Json | None]]) -> None:
+    def chunk(self, number: int, entries: Sequence[Plain], records: Sequence[Sequence[Plain | None]]) -> None:
         """Write the next chunk of entries, with the manifest's records of each."""
         text = f'R.chunk({number},{to_json(entries)},"{pack(records)}")\n'
         self.keep(f"chunk-{number:05d}.js", text.encode())
 
-    def finish(self, index: Json) -> None:
+    def finish(self, index: Plain) -> None:
         """Write the index and our scripts behind the data."""
         self._put(data_block(INDEX_ID, to_json(index), "application/json") + foot())
 
@@ -100,13 +100,13 @@ class SinglePage(FolderPage):
         """None: nothing is written beside it."""
         return None
 
-    def chunk(self, number: int, entries: Sequence[Json], records: Sequence[Sequence[Json | None]]) -> None:
+    def chunk(self, number: int, entries: Sequence[Plain], records: Sequence[Sequence[Plain | None]]) -> None:
         """Write the next chunk. Raises OutputError as soon as the page is too large."""
         self._put(data_block(f"chunk-{number}", to_json(entries), "text/plain"))
         self._put(data_block(f"packed-{number}", pack(records), "text/plain"))
         self._check_size(min(self._count, (number + 1) * CHUNK))
 
-    def finish(self, index: Json) -> None:
+    def finish(self, index: Plain) -> None:
         """Write the index and our scripts. Raises OutputError if the page is too large then."""
         super().finish(index)
         self._check_size(self._count)
@@ -123,7 +123,7 @@ class SinglePage(FolderPage):
         )
 
 
-def pack(records: Sequence[Sequence[Json | None]]) -> str:
+def pack(records: Sequence[Sequence[Plain | None]]) -> str:
     """The manifest's records of a chunk, which few readers look at, in a quarter of their size: zlib in base64."""
     return to_base64(zlib.compress(to_json(records).encode(), 6))
 

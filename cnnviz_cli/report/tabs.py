@@ -10,22 +10,22 @@ from typing import Any, Literal, NamedTuple
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
 from cnnviz_cli.core.evaluation_records import Evaluation
 from cnnviz_cli.core.panels import advice
-from cnnviz_cli.core.records import DreamRecord, Json, Subject
+from cnnviz_cli.core.records import DreamRecord, Subject
 from cnnviz_cli.core.text import escape_text, format_percent
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.report.page import to_base64
+from cnnviz_cli.report.page import Plain, to_base64
 from cnnviz_cli.report.pictures import Place, reduced_figure, written_file
 
 MOST_INLINE = 500
 """Pictures of units that a page in a folder carries itself; beyond, a browser reads the files that it comes to."""
 
 
-def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side: int) -> Iterator[Json]:
+def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side: int) -> Iterator[Plain]:
     """The pictures of units of the network, in the order of the run; `records` are their numbers."""
     inline = place.mode == "single" or len(records) <= MOST_INLINE
     for number in records:
-        record = saved.record(number)
+        record: Plain = saved.record(number)
         subject = Subject.model_validate(record["subject"])
         for output in record["outputs"]:
             thumbnail = written_file(saved.root, record.get("thumbnail") or output) if inline and side else None
@@ -76,7 +76,7 @@ def _facts(dream: DreamRecord) -> Iterator[tuple[str, str]]:
     yield "painted from", f"{dream.start}, {dream.steps} steps"
 
 
-def leaderboard(name: str, saved: SavedRun, place: Place) -> Json | None:
+def leaderboard(name: str, saved: SavedRun, place: Place) -> Plain | None:
     """The leaderboard of a run that has judged its maps; None of another."""
     found = saved.facts.get("evaluation")
     if found is None or not saved.finished:
