@@ -233,7 +233,7 @@ class DreamRecord(Record):
 
 
 class Picture(Record):
-    """A small picture that was written for the report."""
+    """A small file that was written for the report."""
 
     path: str = Field(description="Relative to the manifest, with forward slashes.")
     sha256: str
@@ -272,7 +272,7 @@ class Output(Record):
         "Of a figure of several maps, by what they hold the keys of its arrays, where they are kept."
     )
     grey: Picture | None = optional(
-        "Its map as a lossless grey picture of 8 bits: 0 and 255 are the ends of `scale`, values beyond are cut. Under "
+        "Its map as a lossless grey WebP of 8 bits: 0 and 255 are the ends of `scale`, values beyond are cut. Under "
         "--report, of a map too large for a page to hold its numbers."
     )
     statistics: dict[str, float] = Field(default_factory=dict)
@@ -328,7 +328,7 @@ class ImageRecord(Record):
     )
     outputs: list[Output]
     thumbnail: Picture | None = optional(
-        "The upright image, or the picture that was painted of a unit, at most 128 pixels a side; under --report."
+        "The upright image, or what was painted of a unit, at most 128 pixels a side; under --report."
     )
     arrays: Arrays | None = None
     controls: list[ControlRecord] | None = optional("Maps that have never seen the network, judged beside.")

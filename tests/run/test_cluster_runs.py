@@ -58,6 +58,20 @@ def test_a_cluster_makes_what_one_machine_makes_also_with_nodes_that_die(ray: Ra
 
 
 @pytest.mark.usefixtures("tiny_network", "ray")
+def test_what_a_report_shows_is_the_same_from_a_cluster_and_is_added_there() -> None:
+    sources = photographs(Path("in"), 9)
+    run(Path("here"), sources, threads="1", report=True)
+    far(Path("there"), sources, report=True)
+    far(Path("later"), sources)
+    heard = Listener()
+    far(Path("later"), sources, heard, report=True)
+    assert "8 images were explained without --report, and are done again" in heard.said
+    here = files_of(Path("here"))
+    assert sum(name.endswith("thumbnail.webp") for name in here) == 8
+    assert files_of(Path("there")) == files_of(Path("later")) == here
+
+
+@pytest.mark.usefixtures("tiny_network", "ray")
 def test_a_run_of_one_machine_goes_on_on_a_cluster_and_back(tmp_path: Path) -> None:
     sources = photographs(tmp_path / "in", 12)
 
