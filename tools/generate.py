@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -225,6 +226,18 @@ def export_columns() -> str:
     return table(["column", "kind", "what it says"], [[f"`{c.name}`", words[c.kind], c.about] for c in COLUMNS]).strip()
 
 
+FOR_DEVELOPERS = ("dev", "docs", "bench", "parity")
+
+
+def extras() -> str:
+    """The table of docs/install.md: the extras of pyproject.toml, and what their comments say."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = project.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    found = re.findall(r"^(\w+) = \[.*?# (.*)$", listed, re.MULTILINE)
+    rows = [[f"`{name}`", re.sub(r"(--\w[\w-]*|\b\w+://)", r"`\1`", about)] for name, about in found]
+    return table(["extra", "what for"], [row for row in rows if row[0].strip("`") not in FOR_DEVELOPERS]).strip()
+
+
 def fill(text: str, mark: str, content: str) -> str:
     """`text` with what stands between two comments replaced."""
     start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
@@ -236,6 +249,8 @@ def text() -> None:
     """The schemas, the reference and the benchmarks' table: seconds, no figure."""
     page = fill(BENCHMARKS.read_text(encoding="utf-8"), "ratios", ratios())
     BENCHMARKS.write_text(fill(page, "accelerator", accelerator()), encoding="utf-8")
+    install = ROOT / "docs" / "install.md"
+    install.write_text(fill(install.read_text(encoding="utf-8"), "extras", extras()), encoding="utf-8")
     exported = INTEGRATIONS.read_text(encoding="utf-8")
     INTEGRATIONS.write_text(fill(exported, "columns", export_columns()), encoding="utf-8")
     for name, schema in (("config", config_schema()), ("manifest", manifest_schema())):
