@@ -253,3 +253,19 @@ def test_what_cannot_be_understood_of_annotations_is_told_before_the_network_is_
     with pytest.raises(cnnviz_cli.UsageError, match=re.escape(what)) as caught:
         cnnviz_cli.evaluate(nn.Identity(), batch, "gradcam", "inside", annotations=given)
     assert caught.value.where == "annotations"
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_the_others_are_judged(net: nn.Module, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    good = [random.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(2)]
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    how = {"measures": "sparseness,subsets", "measure_options": OPTIONS, "device": "cpu", "batch_size": 3}
+    with pytest.warns(UserWarning, match=r"broken\.png is left out: this is not an image"):
+        found = cnnviz_cli.evaluate(net, [good[0], tmp_path / "broken.png", good[1]], "gradcam", **how)
+    assert list(found.failed) == [1]
+    assert found.record.images == 2
+    alone = [cnnviz_cli.evaluate(net, [one], "gradcam", **how) for one in good]
+    for image, one in zip(found, alone, strict=True):
+        assert [each.measures for each in image] == [each.measures for each in one[0]]
+    with pytest.raises(cnnviz_cli.ImageError, match="not an image"):
+        cnnviz_cli.evaluate(net, tmp_path / "broken.png", "gradcam", **how)

@@ -18,7 +18,7 @@ from cnnviz_cli.api.explain import (
     Networks,
     Pictures,
     WarningCollector,
-    explain_images,
+    explain_or_fail,
     open_session,
     read_one,
     with_input_size,
@@ -35,6 +35,7 @@ from cnnviz_cli.core.evaluation_records import MosaicsFound, RowRecord
 from cnnviz_cli.core.families import EVALUATE
 from cnnviz_cli.core.file_reading import MEBIBYTE, MEGAPIXEL, ReadOptions
 from cnnviz_cli.core.mosaic_sets import Chosen, sets_of
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.annotations.folders import Annotations, open_annotations
 from cnnviz_cli.files.annotations.given import ByPathOrName, annotations_given
 from cnnviz_cli.files.inputs.image_source import Source
@@ -52,11 +53,13 @@ class Evaluation(Explanations):
     """Explanations that were judged: ``found[0, "gradcam"].measures`` for one, `table` for all, `figure` for a look.
 
     Attributes:
-        images: in the order in which they were given.
+        images: in the order in which they were given, without those that failed.
+        failed: by the number of an image, from 0 among those that were given, why it could not be read or explained.
         record: means, errors, controls and agreement over all images, as a manifest has them.
     """
 
     record: EvaluationRecord
+    failed: Mapping[int, str]
     _rows: tuple[Mapping[str, Any], ...]
     _drawing: Mapping[str, Any]
     _model: str
@@ -138,7 +141,8 @@ def evaluate(
             right, bottom) or of dicts with a ``box`` or a ``mask`` and a ``label``. A file is an image's by its path,
             or by the end of its path.
 
-    The other arguments, and what is raised, are those of `explain`.
+    The other arguments, and what is raised, are those of `explain`; but an image that cannot be read or explained is
+    left out with a warning, and stands in `Evaluation.failed`, unless all of them are.
     """
     collector = WarningCollector()
     try:
@@ -172,10 +176,15 @@ def evaluate(
                 session.question.annotations.check(sources, collector, needed=evaluate_fields(settings).by_people_alone)
             explainer = Explainer.of(session, families, collector)
             explainer = with_judge(explainer, collector, images=len(image_batch))
-            explained = tuple(explain_images(explainer, image_batch, collector))
+            results = list(explain_or_fail(explainer, image_batch, collector))
+            errors = {at: one for at, one in enumerate(results) if isinstance(one, CnnvizError)}
+            if len(errors) == len(results):
+                raise errors[0]
+            numbers = [at for at in range(len(results)) if at not in errors]
+            explained = tuple(one for one in results if isinstance(one, ExplainedImage))
             assert explainer.judge is not None
             tally = EvaluationTally(explainer.judge.head())
-            mosaics = _mosaics_of(explainer, image_batch, explained, collector)
+            mosaics = _mosaics_of(explainer, image_batch, dict(zip(numbers, explained, strict=True)), collector)
         records = [_record_of(one) for one in explained]
         for record in records:
             tally.add(record)
@@ -183,11 +192,13 @@ def evaluate(
     except CnnvizError as error:
         rephrase_for_python(error)
         raise
-    for text in collector.warnings:
+    names = {at: escape_text(sources[at].name, 200) for at in errors}
+    failed = {at: escape_text(one.what, 400).removeprefix(f"{names[at]}: ") for at, one in errors.items()}
+    for text in [*collector.warnings, *(f"{names[at]} is left out: {why}" for at, why in failed.items())]:
         warn(text, stacklevel=2)
     drawing = {"width": settings.width, "dpi": settings.dpi, "format": "png", "target": settings.target}
     rows = (*(row for record in records for row in _rows_of(record)), *_rows_of_mosaics(mosaics))
-    return Evaluation(explained, tally.evaluation, rows, drawing, session.model.name)
+    return Evaluation(explained, tally.evaluation, failed, rows, drawing, session.model.name)
 
 
 def _path_of(annotations: str | PathLike[str] | Mapping[str | int, Any]) -> str:
@@ -215,16 +226,16 @@ def _annotations_of(annotations: Any, sources: Sequence[Source], settings: Setti
 
 
 def _mosaics_of(
-    explainer: Explainer, images: Any, explained: Sequence[ExplainedImage], reporter: WarningCollector
+    explainer: Explainer, images: Any, explained: Mapping[int, ExplainedImage], reporter: WarningCollector
 ) -> MosaicsFound | None:
-    """What is found of mosaics of the images; None where no measure reads any."""
+    """What is found of mosaics of the images, by their numbers; None where no measure reads any."""
     judge = explainer.judge
     plan = judge.head().mosaics if judge else None
     if plan is None or not isinstance(judge, RunJudge):
         return None
     places: dict[tuple[str, str], int] = {}
     records = []
-    for at, one in enumerate(explained):
+    for at, one in explained.items():
         places.setdefault((one.name, one._sha256), at)
         predictions = [prediction.model_dump(mode="json") for prediction in one.predictions]
         records.append({"source": one.name, "sha256": one._sha256, "predictions": predictions})

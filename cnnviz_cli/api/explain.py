@@ -16,7 +16,7 @@ from cnnviz_cli.api.images import ImageLike, as_image_list, read_input_image, re
 from cnnviz_cli.api.network import load_twin, name_scores, network_device, preserve_global_state, read_preset
 from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, FigureContext
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.errors import CnnvizError, ImageError, UsageError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.files.annotations.folders import Annotations
@@ -31,6 +31,17 @@ from cnnviz_cli.run.session import Session, input_settings, load_model_for, outp
 
 
 def explain_images(explainer: Explainer, images: list[Any] | Tensor, reporter: Reporter) -> Iterator[ExplainedImage]:
+    """The images, in their order; raises the error of the first that has one."""
+    for found in explain_or_fail(explainer, images, reporter):
+        if isinstance(found, CnnvizError):
+            raise found
+        yield found
+
+
+def explain_or_fail(
+    explainer: Explainer, images: list[Any] | Tensor, reporter: Reporter
+) -> Iterator[ExplainedImage | CnnvizError]:
+    """Each of the images, in their order, or why it has failed. Raises what is no fault of one image."""
     session = explainer.session
     preprocessing, size = session.model.preprocessing, session.batch_size
     if isinstance(images, Tensor) and images.shape[1] != preprocessing.channels:
@@ -39,13 +50,27 @@ def explain_images(explainer: Explainer, images: list[Any] | Tensor, reporter: R
     batches = BatchExplainer(explainer, reporter)
     wording = replace(session.wording, model=session.model.name)
     for start in range(0, len(images), size):
-        batch = [read_one(explainer, images, at) for at in range(start, min(start + size, len(images)))]
-        results = batches.results([loaded_image.network_input for loaded_image in batch], ())
-        for loaded_image, result in zip(batch, results, strict=True):
+        batch = [_read_or_fail(explainer, images, at) for at in range(start, min(start + size, len(images)))]
+        results = batches.results([one.network_input for one in batch if isinstance(one, LoadedImage)], ())
+        for loaded_image in batch:
+            if isinstance(loaded_image, CnnvizError):
+                yield loaded_image
+                continue
+            result = next(results)
             if isinstance(result, CnnvizError):
                 what = f"{loaded_image.source.name}: {result.what}"
-                raise type(result)(what, where=result.where, fix=result.fix, excerpt=result.excerpt) from result
-            yield _explained_image(explainer, loaded_image, result, wording)
+                error = type(result)(what, where=result.where, fix=result.fix, excerpt=result.excerpt)
+                error.__cause__ = result
+                yield error
+            else:
+                yield _explained_image(explainer, loaded_image, result, wording)
+
+
+def _read_or_fail(explainer: Explainer, images: list[Any] | Tensor, at: int) -> LoadedImage | ImageError:
+    try:
+        return read_one(explainer, images, at)
+    except ImageError as error:
+        return error
 
 
 def read_one(explainer: Explainer, images: list[Any] | Tensor, at: int) -> LoadedImage:

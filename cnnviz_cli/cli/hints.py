@@ -44,6 +44,22 @@ def unknown_command(word: str, rest: Sequence[str], commands: Collection[str]) -
     return UsageError(f"there is no command '{shown}'", fix=fix)
 
 
+def option_of_judging(option: str) -> str:
+    """Where an option is given that only the command that judges has; empty if it has none of that name."""
+    from cnnviz_cli.config.names import environment_variable, setting_paths
+    from cnnviz_cli.config.settings import settings_type
+    from cnnviz_cli.core.families import EVALUATE
+
+    name = option.removeprefix("--no-").lstrip("-").replace("-", "_")
+    if (EVALUATE, name) not in setting_paths(settings_type("config")):
+        return ""
+    variable = environment_variable((EVALUATE, name))
+    return (
+        f"It is an option of judging: cnnviz {EVALUATE} IMAGE {option} ...\n"
+        f"Under --evaluate it is the variable {variable}, or {EVALUATE}.{name} in a configuration file."
+    )
+
+
 def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Settings) -> str:
     """What to write for ``--target tiger cat``, of which a shell makes the class 'tiger' and an image 'cat'.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from typer import Abort, TyperException
 
+from cnnviz_cli.cli.hints import option_of_judging
 from cnnviz_cli.cli.json_output import print_errors, reserve_stdout
 from cnnviz_cli.cli.process import gc_disabled, handle_signals, safe_streams
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
@@ -89,6 +90,8 @@ def _usage_errors(error: TyperException) -> list[CnnvizError]:
         known = [name for p in context.command.get_params(context) for name in (*p.opts, *p.secondary_opts)]
         near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
         fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
+        if "--evaluate" in known:
+            fix = option_of_judging(option) or fix
         if hasattr(context.command, "commands") and not near:
             fix = f"Options follow a command: {context.command_path} gradcam IMAGE {escape_text(option)} ..."
     see = f"See: {context.command_path} --help" if context is not None else ""

@@ -108,6 +108,9 @@ class Again:
     words: ClassVar[str] = ""
     """What stands before the reason why a map that it gave cannot be judged."""
 
+    target_alone: ClassVar[bool] = False
+    """Whether it changes nothing but the target, so that a map that depends on none stays as it is."""
+
     def label(self) -> str:
         """In words, for ``--dry-run``."""
         raise NotImplementedError
@@ -118,6 +121,7 @@ class OtherTarget(Again):
     """With another class in the target's place: the least likely of the `among` likeliest."""
 
     words: ClassVar[str] = "of the other class"
+    target_alone: ClassVar[bool] = True
 
     among: int = 100
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,11 +67,24 @@ class AlteredRuns:
                 others[image] = other
                 if contrast is not None:
                     others[image, contrast] = targets[image, contrast]
-        panels = self._explain(self.explainer, batch, batch.inputs, reporter, others)[1]
+        panels = self._of_targets(batch, reporter, others)
         return [
             NO_CLASS if torch.equal(others[image], targets[image]) else _picked(panels, image)
             for image in range(len(batch.inputs))
         ]
+
+    def _of_targets(self, batch: Batch, reporter: Reporter, targets: Tensor) -> list[Sequence[Panel]]:
+        """The panels of each task for other targets. Maps that depend on no target are those that are there: the same
+        inputs and draws give the same maps."""
+        blind = blind_methods(self.explainer, batch.panels)
+        names = [one.method.name for one in self.explainer.requests if one.method.name not in blind]
+        if not blind:
+            return self._explain(self.explainer, batch, batch.inputs, reporter, targets)[1]
+        found: Iterator[Sequence[Panel]] = iter(())
+        if names:
+            found = iter(self._explain(self.explainer.only(names), batch, batch.inputs, reporter, targets)[1])
+        tasks = zip(self.explainer.tasks, batch.panels, strict=True)
+        return [known if task.method.name in blind else next(found) for task, known in tasks]
 
     def _scrambled_run(self, how: Scrambled, batch: Batch, reporter: Reporter) -> Results:
         known = self._networks.get(how)
@@ -133,6 +146,16 @@ class AlteredRuns:
         self, explainer: Explainer, batch: Batch, inputs: Tensor, reporter: Reporter, targets: Tensor
     ) -> tuple[Observation, list[Sequence[Panel]]]:
         return explainer.explain_batch(inputs, batch.digests, reporter, masks=batch.masks, targets=targets)
+
+
+def blind_methods(explainer: Explainer, panels: Sequence[Sequence[Panel]]) -> set[str]:
+    """The methods of which no map depends on a target, of the panels of each of an explainer's tasks."""
+    asked = {
+        task.method.name
+        for task, several in zip(explainer.tasks, panels, strict=True)
+        if any(panel.target is not None for panel in several)
+    }
+    return {task.method.name for task in explainer.tasks} - asked
 
 
 def _picked(panels: Sequence[Sequence[Panel]], image: int) -> list[list[Panel]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import CnnvizError, UsageError
 from cnnviz_cli.core.mosaic_sets import IMAGES
 from cnnviz_cli.core.needs import INPUT, TARGETS, Evidence
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine.execution import Precision
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.run.altered_runs import blind_methods
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.judge import Judge
 from cnnviz_cli.run.recipe_plans import plan_recipes
@@ -40,6 +42,12 @@ def panels_of_zeros(explainer: Explainer) -> list[Sequence[Panel]]:
     return [task.recipe.explain(evidence.only(task.recipe.needs)) for task in explainer.tasks]
 
 
+def passes_of_methods(explainer: Explainer, methods: Sequence[str]) -> int:
+    """How many forwards and backwards some of an explainer's methods take for one image."""
+    plan, views = plan_recipes([task.recipe for task in explainer.tasks if task.method.name in methods])
+    return sum(passes_of(each, explainer.session.execution.precision) for each in (plan, *views.values()))
+
+
 @dataclass(frozen=True)
 class JudgedCost:
     """What a judged run costs of each image, for any part of its methods and measures; see `passes`."""
@@ -63,15 +71,15 @@ class JudgedCost:
     def passes(self, methods: Sequence[str], measures: Sequence[str]) -> int:
         """The passes of one image for these methods, judged by these measures; what several ask for counts once.
 
-        A measure that runs methods again takes all of their passes each time; one that reads mosaics as often as an
-        image of a mosaic has places, which is more than its images take where there are more than mosaics hold.
+        A measure that runs methods again takes all of their passes each time, but for methods whose maps cannot
+        change. One that reads mosaics takes for each image of one as many as the methods take of one input for four
+        classes: four arrangements of four images. In whole cells such an input has four times the pixels, and counts
+        as four. An image of no mosaic takes less.
         """
         explainer = self.judge.explainer
         precision, size = explainer.session.execution.precision, explainer.session.context.input_spec.size
         running = methods if explainer.runs_methods else ()
-        recipes = [task.recipe for task in explainer.tasks if task.method.name in running]
-        plan, views = plan_recipes(recipes)
-        explaining = sum(passes_of(each, precision) for each in (plan, *views.values()))
+        explaining = passes_of_methods(explainer, running)
         names = [
             name
             for name in self.judge.maps_of(self.panels)
@@ -80,8 +88,25 @@ class JudgedCost:
         judge = self.judge.only(measures)
         judged = judge.plan_for(names, size)
         judging = passes_of(judged, precision) if judged.needs else 0
-        mosaics = IMAGES if judge.reads_mosaics(names, size) else 0
-        return explaining * (1 + len(judge.again_for(names, size)) + mosaics) + judging
+        blind = blind_methods(explainer, self.panels)
+        seeing = [name for name in running if name not in blind]
+        asked = passes_of_methods(explainer, seeing) if seeing else 0
+        again = sum(asked if how.target_alone else explaining for how in judge.again_for(names, size))
+        mosaics = judge.mosaics_for(names, size)
+        composed = 0
+        if mosaics is not None and running:
+            composed = self._passes_of_mosaics(running, small=mosaics.small)
+        return explaining + again + composed + judging
+
+    def _passes_of_mosaics(self, methods: Sequence[str], *, small: bool) -> int:
+        """Of an image of a mosaic, which is in four arrangements of four images."""
+        explainer = self.judge.explainer.for_targets(IMAGES)
+        height, width = explainer.session.context.input_spec.size
+        if not small:
+            with suppress(CnnvizError):  # where the network takes no other size, images are halved
+                whole = explainer.at_size((2 * height, 2 * width))
+                return IMAGES * passes_of_methods(whole, methods)
+        return passes_of_methods(explainer, methods)
 
 
 @dataclass(frozen=True)

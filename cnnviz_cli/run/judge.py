@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnnviz_cli.core.control_maps import CONTROLS, control_readings
 from cnnviz_cli.core.judgements import JudgedControl, JudgedImage, Judgement
-from cnnviz_cli.core.measures import Again, Measure, OfMap, Scope, Trial, Verdict
+from cnnviz_cli.core.measures import Again, Measure, Mosaics, OfMap, Scope, Trial, Verdict
 from cnnviz_cli.core.needs import Evidence, Given, Need
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.readings import Reading, read_map, why_not_judged
@@ -149,10 +149,10 @@ class Judge:
         """How the methods are run once more for some maps, each way once."""
         return tuple(dict.fromkeys(how for name in names for trial in self._taken(name, size) for how in trial.again))
 
-    def reads_mosaics(self, names: Sequence[MapName], size: tuple[int, int]) -> bool:
-        """Whether some measure reads mosaics."""
+    def mosaics_for(self, names: Sequence[MapName], size: tuple[int, int]) -> Mosaics | None:
+        """How mosaics are made, if some measure reads any."""
         trials = (trial for name in names[:1] for trial in self.trials_of(name, size))
-        return any(trial.mosaics and not trial.mosaics.undone for trial in trials)
+        return next((trial.mosaics for trial in trials if trial.mosaics and not trial.mosaics.undone), None)
 
     def _taken(self, name: MapName, size: tuple[int, int]) -> Iterator[Trial]:
         """The trials of a map: of a control, all that do not run methods again."""

@@ -33,7 +33,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.observe import Observation
 from cnnviz_cli.engine.plan import Plan
-from cnnviz_cli.run.altered_runs import AlteredRuns
+from cnnviz_cli.run.altered_runs import AlteredRuns, blind_methods
 from cnnviz_cli.run.budget import JudgedCost, panels_of_zeros, passes_of, within_budget
 from cnnviz_cli.run.explain import Explainer, prepare
 from cnnviz_cli.run.finished_run import FinishedRun
@@ -50,6 +50,8 @@ UNMARKED = "nothing says what is marked in the images: --annotations"
 
 FAITHFUL = "faithful"
 """The group of the measures of how the network reacts where a map says that it should."""
+
+NO_COST = Cost(forwards=0, backwards=0, variants=0)
 
 RUNS_METHODS = "it runs the methods again, and the maps of a finished run are judged as they are"
 
@@ -91,12 +93,15 @@ class RunJudge:
         """What judging adds."""
         explainer = self._explainer
         own, once = self.plan.cost(explainer.session.execution.precision), explainer.cost
-        times = len(self.again)
+        blind = blind_methods(explainer, panels_of_zeros(explainer))
+        asked = [one.method.name for one in explainer.requests if one.method.name not in blind]
+        of_target = explainer.only(asked).cost if asked else NO_COST
+        runs = [of_target if how.target_alone and blind else once for how in self.again]
         return Cost(
-            forwards=(own.forwards if self.plan.needs else 0) + times * once.forwards,
-            backwards=own.backwards + times * once.backwards,
-            variants=own.variants + times * once.variants,
-            at_most=own.at_most or (times > 0 and once.at_most),
+            forwards=(own.forwards if self.plan.needs else 0) + sum(run.forwards for run in runs),
+            backwards=own.backwards + sum(run.backwards for run in runs),
+            variants=own.variants + sum(run.variants for run in runs),
+            at_most=own.at_most or any(run.at_most for run in runs),
         )
 
     def judge_inputs(

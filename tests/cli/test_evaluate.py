@@ -152,3 +152,19 @@ def test_the_page_tells_of_every_measure_and_of_no_other() -> None:
     assert set(rows) <= known
     for one in measures():
         assert f"`{one.name}" in page, one.name
+
+
+def test_an_option_of_judging_is_hinted_at_where_only_the_other_command_has_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["gradcam", SAMPLE, "--evaluate", "--budget", "100"]) == 2
+    heard = capfd.readouterr().err
+    assert "cnnviz gradcam has no option --budget" in heard
+    assert "cnnviz evaluate IMAGE --budget ..." in heard
+    assert "the variable CNNVIZ_EVALUATE__BUDGET, or evaluate.budget in a configuration file" in heard
+    assert main(["gradcam", SAMPLE, "--evaluate", "--no-controls"]) == 2
+    assert "CNNVIZ_EVALUATE__CONTROLS" in capfd.readouterr().err
+    assert main(["gradcam", SAMPLE, "--nonsense"]) == 2
+    assert "judging" not in capfd.readouterr().err
+    assert main(["dream", "--budget", "3"]) == 2
+    assert "judging" not in capfd.readouterr().err

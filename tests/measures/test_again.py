@@ -16,6 +16,7 @@ from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.measures import Again
 from cnnviz_cli.engine.scramble import order_of_weights, scramble
 from cnnviz_cli.run.altered_runs import NO_CLASS, NOISE_DRAWS, OTHER_ANSWER, AlteredRuns
+from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.session import image_seed
 
 
@@ -250,3 +251,35 @@ def test_the_network_is_left_as_it_was() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     judge_batch(net, batch, "gradcam", "randomisation", controls=False)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_methods_that_are_blind_to_the_class_are_not_run_again_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, batch = sharp(), photographs(2)
+    alone = numbers_of(net, batch, "gradcam", "class")
+    with explaining(net, batch, "eigencam,gradcam,gradient") as explainer:
+        given = explained(explainer, batch)
+        asked: list[list[str]] = []
+        explain = Explainer.explain_batch
+
+        def counted(self: Explainer, *given: Any, **how: Any) -> Any:
+            asked.append([task.method.name for task in self.tasks])
+            return explain(self, *given, **how)
+
+        monkeypatch.setattr(Explainer, "explain_batch", counted)
+        found = judge_of(explainer, "class").judge_batch(given, QUIET)
+        assert asked == [["gradcam", "gradient"]]
+        names = [task.method.name for task in explainer.tasks]
+    for image, one in enumerate(found):
+        numbers = {name: panels[0].numbers for name, panels in zip(names, one.panels, strict=True)}
+        assert numbers["eigencam"]["class"] == pytest.approx(0, abs=1e-12)
+        assert numbers["gradcam"] == alone[image]
+    asked.clear()
+    with explaining(net, batch, "eigencam") as explainer:
+        given = explained(explainer, batch)
+        asked.clear()
+        found = judge_of(explainer, "class").judge_batch(given, QUIET)
+    assert asked == []  # nothing is run again for nothing
+    assert [one.panels[0][0].numbers["class"] for one in found] == pytest.approx([0, 0], abs=1e-12)
+    # What is identical by the definition: the map of any other class is the same, bit by bit.
+    maps = [maps_of(net, batch, "eigencam", target) for target in range(3)]
+    assert all(np.array_equal(maps[0], one) for one in maps)

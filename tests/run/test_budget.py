@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import pytest
 import tiny
 from measures.judging import QUIET, explained, explaining, photographs, requests
+from PIL import Image
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import find_method
+from cnnviz_cli.core.mosaic_sets import Chosen
 from cnnviz_cli.run.budget import Fitted, JudgedCost, LeftOut, within_budget
 from cnnviz_cli.run.judge import Judge
 from cnnviz_cli.run.judging import own_means
+from cnnviz_cli.run.mosaics import MosaicImage, MosaicJudge
 
 OWN = {"a": 2, "b": 100, "c": 10}
 """What each method takes."""
@@ -73,6 +76,43 @@ def test_passes_are_those_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None
     # Methods share their forward, the controls, and the streams that are the same for every map.
     assert told < sum(parts.values())
     assert cost.passes(["gradcam"], ["sparseness"]) == 2
+
+
+def test_a_run_of_another_class_counts_for_methods_that_depend_on_it_alone() -> None:
+    net, batch = tiny.build(tiny.Plain).float(), photographs(1)
+    with explaining(net, batch, "eigencam,gradcam") as explainer:
+        judge = Judge(explainer, requests("class,sparseness"), controls=False)
+        cost = JudgedCost.of(judge)
+        # A forward, and a backward for the class: once, and once more for the other class.
+        assert cost.passes(["gradcam"], ["sparseness"]) == 2
+        assert cost.passes(["gradcam"], ["class"]) == 4
+        assert cost.passes(["eigencam"], ["class"]) == cost.passes(["eigencam"], ["sparseness"]) == 1
+        assert cost.passes(["eigencam", "gradcam"], ["class"]) == 4
+
+
+@pytest.mark.parametrize("cell", ["small", "full"])
+def test_passes_of_mosaics_are_those_that_are_made(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    """By hand: four arrangements of four images, each a forward and four backwards: 4 x 5 / 4 = 5 for each image."""
+    net, batch = tiny.build(tiny.Plain).float(), photographs(4)
+    with explaining(net, batch, "gradcam,occlusion", max_memory=1e-6) as explainer:
+        asked = requests("grid,sparseness", cell=cell)
+        judge = Judge(explainer, asked, controls=False, images=4)
+        cost = JudgedCost.of(judge)
+        area = 1 if cell == "small" else 4
+        both = [cost.passes(["gradcam"], names) for names in (["grid", "sparseness"], ["sparseness"])]
+        assert both[0] - both[1] == 5 * area
+        told = cost.passes(cost.methods, ["grid"]) - cost.passes(cost.methods, ["sparseness"])
+        images = tuple(Chosen(str(at), f"{at}.png", f"{at:064d}", at, str(at)) for at in range(4))
+        tiles = [MosaicImage(one, Image.new("RGB", (24, 24))) for one in batch]
+        names = judge.maps_of(cost.panels)
+        mosaics = judge.mosaics_for(names, (24, 24))
+        assert mosaics is not None
+        mosaic = MosaicJudge(explainer, [(asked[0].measure, mosaics)], QUIET, controls=False)
+        mosaic.judge(images, lambda one: tiles[one.index])  # what is found out about a network once is found
+        counts = tiny.count_passes(monkeypatch, explainer.session.net)
+        mosaic.judge(images, lambda one: tiles[one.index])
+    made = sum(counts.values()) / 4  # passes, of four images
+    assert made <= told / area <= made * 1.25
 
 
 @pytest.mark.parametrize(
