@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Data:
         self.index: dict[str, Any] = json.loads(found[2])
         self.everything = list(range(self.index["n"]))
 
-    def column(self, name: str) -> list[float | None]:
+    def column(self, name: str) -> list[Any]:
         """Its values; None where there is none."""
         spec = self.index["columns"][name]
         values = np.frombuffer(base64.b64decode(spec["data"]), KINDS[spec["kind"]])
@@ -86,7 +87,7 @@ def test_every_filter_lets_through_what_its_column_says(open_page: Open, pages: 
     outcome, said, truth = data.column("outcome.0"), data.column("predicted.0"), data.column("truth")
     share, gain, far = data.column("probability.0"), data.column("measure.0"), data.column("disagreement.0")
     cat = data.label("tiger cat")
-    for asked, lets in (
+    cases: list[tuple[dict[str, Any], Callable[[int], bool]]] = [
         ({"outcome": "wrong"}, lambda i: outcome[i] == WRONG),
         ({"outcome": "unknown"}, lambda i: outcome[i] == 2),
         ({"outcome": "failed"}, lambda i: outcome[i] == 3),
@@ -99,7 +100,8 @@ def test_every_filter_lets_through_what_its_column_says(open_page: Open, pages: 
             lambda i: far[i] is not None and 0.9 <= far[i] <= 1.1,
         ),
         ({"states": "negative"}, lambda i: data.index["states"][data.column("state.0")[i]] == "negative"),
-    ):
+    ]
+    for asked, lets in cases:
         page.evaluate("asked => { R.clear(); R.set(asked); }", asked)
         expected = [i for i in data.everything if lets(i)]
         assert 0 < len(expected) < len(data.everything), asked
@@ -430,7 +432,7 @@ def board() -> dict[str, Any]:
     def cell(mean: float, beats: bool | None = True) -> dict[str, Any]:
         return {"mean": mean, "error": 0.0123, "count": 9, "beats_controls": beats}
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"title": title, "layer": "", "passes": passes, "control": passes is None, "marks": [], "curves": {},
          "cells": cells}
         for title, passes, cells in (
@@ -505,7 +507,7 @@ def test_nobody_is_shut_out_of_the_other_parts(open_page: Open, pages: Pages, tm
 
     def judged(what: str) -> None:
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             assert page.evaluate(judge) == [], (what, scheme)
 
     page.keyboard.press("?")
