@@ -97,19 +97,19 @@ class Columns:
     def _sort_key(self, order: Order) -> Numbers:
         sure = np.where(np.isfinite(self.probability[0]), self.probability[0], -1)
         if order == "sure":
-            return -sure
+            return np.negative(sure)
         if order == "unsure":
             return np.where(sure < 0, 2, sure)
         if order == "class":
-            return self.predicted[0] + np.where(self.predicted[0] == NONE, 1 << 40, 0) - sure.clip(0) / 2
+            return np.asarray(self.predicted[0] + np.where(self.predicted[0] == NONE, 1 << 40, 0) - sure.clip(0) / 2)
         margin = sure - np.nan_to_num(self.truth_probability[0])
         return np.where(self.outcome[0] == WRONG, -margin, np.where(self.outcome[0] == RIGHT, 2, 3))
 
     def _wanted(self, only: str) -> Numbers:
         if only in OUTCOMES:
-            return self.outcome[0] == OUTCOMES[only]
+            return np.asarray(self.outcome[0] == OUTCOMES[only])
         if only in STATES:
-            return np.any([state == STATES.index(only) for state in self.state], axis=0)
+            return np.asarray([state == STATES.index(only) for state in self.state]).any(axis=0)
         names = self.survey.labels.names
         if only not in names:
             words = [*OUTCOMES, *STATES, *names]
@@ -119,7 +119,8 @@ class Columns:
                 fix=did_you_mean(only, words) or f"Outcomes: {', '.join(OUTCOMES)}. States: {', '.join(STATES)}.",
             )
         place = names.index(only)
-        return (self.truth == place) | np.any([said == place for said in self.predicted], axis=0)
+        named = [self.truth == place, *(said == place for said in self.predicted)]
+        return np.asarray(named).any(axis=0)
 
 
 def encode_columns(columns: Columns, order: Numbers, others: Mapping[str, Numbers]) -> dict[str, Any]:
