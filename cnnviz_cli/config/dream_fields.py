@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
-from cnnviz_cli.core.dream_subjects import parse_units
+from cnnviz_cli.core.dream_subjects import ALL_UNITS, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.core.text import did_you_mean, escape_text
@@ -26,7 +26,8 @@ _outcome = partial(setting, "How well it worked")
 def _check_units(given: tuple[str, ...]) -> tuple[str, ...]:
     try:
         for text in given:
-            parse_units(text, MOST_CHANNELS)  # how many there are, only the network tells
+            if text.strip() != ALL_UNITS:  # a million of them, which would take a second each time
+                parse_units(text, MOST_CHANNELS)  # how many there are, only the network tells
     except UsageError as error:
         raise PydanticCustomError("shape", "must be units", {"fix": error.fix or ""}) from error
     return given

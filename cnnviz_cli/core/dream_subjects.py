@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 UNIT_HELP = "12 is a channel, 12@centre or 12@3,4 its neuron at a row and column; commas list several; all: every one"
 
+ALL_UNITS = "all"
+
 _UNIT = re.compile(r"(\d+)(?:@(centre|center|(\d+),(\d+)))?(?:,|$)")
 
 DREAM_SHARE = 16
@@ -59,7 +61,7 @@ def parse_units(text: str, channels: int) -> tuple[Unit, ...]:
     Raises:
         UsageError: it is no list of units, or the layer has no such channel.
     """
-    if text.strip() == "all":
+    if text.strip() == ALL_UNITS:
         return tuple(Unit(channel) for channel in range(channels))
     compact, found, place = text.replace(" ", "").strip(","), [], 0
     while place < len(compact):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
+from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core import dream_subjects
 from cnnviz_cli.core.dream_subjects import Unit, directions_of, layer_to_dream, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo
@@ -31,6 +33,13 @@ def test_units_are_read(text: str, units: tuple[Unit, ...]) -> None:
     assert parse_units(text, 50) == units
     if text != "all":
         assert parse_units(",".join(map(str, units)), 50) == units
+
+
+def test_all_units_of_a_network_that_is_not_loaded_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There might be a million, which takes longer than to load it."""
+    monkeypatch.setattr(dream_subjects, "Unit", None)
+    settings = load_settings("dream", {("dream", "layer"): ["mid"], ("dream", "unit"): ["all"]}, None, {})
+    assert settings.dream.unit == ("all",)
 
 
 @pytest.mark.parametrize("text", ["", ",", "x", "12@", "12@3", "-1", "1;2", "12@3,x", "1.5", "12@middle"])
