@@ -229,11 +229,13 @@ def put_beside(
         for base in range(round(high) + 2, block.height - 4, STEP):
             box = (left, base - high, left + width, base + 3)
             away = min(_apart(box, span) for span in mine)
-            if away < 3 or any(_apart(box, span) < 3 for span in others):
+            if away < 3 or (best is not None and away >= best[0]):
+                continue  # seen to first: of most places it is all there is to see to
+            if any(_apart(box, span) < 3 for span in others):
                 continue
             if any(_apart(box, span) < away + 2 for span in rivals):
                 continue
-            if (best is None or away < best[0]) and not any(overlaps(box, other, 3) for other in taken):
+            if not any(overlaps(box, other, 3) for other in taken):
                 best = (away, left, base)
     if best is None:
         return False
