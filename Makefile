@@ -33,7 +33,7 @@ types: $(VENV)/.dev  ## Types, strictly
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev  ## The tests that take seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/.slow  ## The tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow

@@ -1,13 +1,44 @@
 """Hypothesis without a stop-watch (the machine may be busy), with the same examples on every run and worker.
 
+No garbage is looked for among the tests themselves: there are ten thousand, they stay, and a search takes a second.
+
 And Ctrl-C in force: a shell starts what goes on in the background with SIGINT ignored, which the processes that tests
 start would inherit, and then no test of Ctrl-C could pass.
 """
 
+import gc
 import os
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+gc.disable()  # until all tests are collected
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+SLOWEST = (
+    "test_docs.py", "run/test_replicas.py", "run/test_evaluation.py", "methods/test_laws.py", "models/test_zoo.py",
+    "cli/test_judges.py", "run/test_objectives.py", "test_api.py", "run/test_workers.py", "run/test_real_pictures.py",
+    "measures/test_laws.py", "measures/test_known_patch.py", "engine/test_compiled.py", "run/test_kills.py",
+    "test_site.py", "run/test_shared_scale.py", "cli/test_dream_clusters.py", "cli/test_network_facts.py",
+    "models/test_checkpoint.py", "test_files_crossed.py", "engine/test_boxes.py", "engine/test_relevance.py",
+    "models/test_backbone.py", "engine/test_regions.py", "run/test_nothing.py", "test_figures_page.py",
+)  # fmt: skip
+"""The modules that take longest. They are begun first: of two workers none waits for the other at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here, places = Path(__file__).parent, {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(here).as_posix(), len(places)))
+
 
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")

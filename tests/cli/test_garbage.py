@@ -16,8 +16,11 @@ from cnnviz_cli.cli.process import gc_disabled
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
+    held = gc.get_freeze_count()
     yield
     gc.unfreeze()
+    if held:
+        gc.freeze()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from math import isfinite
 from typing import Any, get_args
 
@@ -61,36 +62,39 @@ def sharp(kind: type[nn.Module] = tiny.Plain) -> nn.Module:
     return net
 
 
+@cache
+def together(name: str) -> list[JudgedImage]:
+    """What a measure says of three images in one batch."""
+    return judged(name, sharp(), photographs(3))
+
+
 @each_measure
 def test_a_batch_equals_its_images_one_by_one(name: str) -> None:
     net, batch = sharp(), photographs(3)
-    together = judged(name, net, batch)
     for image in range(3):
         alone = judged(name, net, batch[image : image + 1], digests=[str(image)])
-        same(of_map(together)[image], of_map(alone)[0])
-        for one, other in zip(together[image].controls, alone[0].controls, strict=True):
+        same(of_map(together(name))[image], of_map(alone)[0])
+        for one, other in zip(together(name)[image].controls, alone[0].controls, strict=True):
             same(one.judgement, other.judgement)
 
 
 @each_measure
 def test_the_order_of_the_images_changes_nothing(name: str) -> None:
     net, batch = sharp(), photographs(3)
-    forward = judged(name, net, batch)
     backward = judged(name, net, batch.flip(0), digests=["2", "1", "0"])
-    for one, other in zip(of_map(forward), reversed(of_map(backward)), strict=True):
+    for one, other in zip(of_map(together(name)), reversed(of_map(backward)), strict=True):
         same(one, other)
 
 
 @each_measure
 def test_twice_gives_the_same_bits(name: str) -> None:
-    net, batch = sharp(), photographs(2)
-    assert judged(name, net, batch) == judged(name, net, batch)
+    assert judged(name, sharp(), photographs(3)) == together(name)
 
 
 @each_measure
 def test_the_chunk_leaves_no_trace(name: str) -> None:
-    net, batch = sharp(), photographs(2)
-    for one, other in zip(judged(name, net, batch), judged(name, net, batch, max_memory=1e-6), strict=True):
+    chunked = judged(name, sharp(), photographs(3), max_memory=1e-6)
+    for one, other in zip(together(name), chunked, strict=True):
         same(one.panels[0][0], other.panels[0][0])
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from run.resuming import BROKEN, Listener, files_of, photographs
+from run.resuming import BROKEN, Listener, files_of, photographs, tiny_model
 
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, UsageError
@@ -61,15 +63,43 @@ def run(
     return execute(command, made, sources, heard or Listener(), shard=shard, force=force)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the usual photographs; to be read, and to be copied."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
+        assert run(place / "out", photographs(place / "in")).status == "partial"  # one of the pictures is broken
+    return place / "out"
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run's folder."""
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the photographs that are not broken, of which as many pass together as fit."""
+    place = tmp_path_factory.mktemp("sound")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
+        assert run(place / "out", sound_ones(place), batch_size="auto").status == "ok"
+    return place / "out"
+
+
+def sound_ones(place: Path) -> list[Source]:
+    return [one for one in photographs(place / "in") if one.name != BROKEN]
+
+
 def manifest(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     return found
 
 
-def test_every_map_is_judged_and_all_is_written(tmp_path: Path, sources: list[Source]) -> None:
-    out = tmp_path / "out"
-    assert run(out, sources).status == "partial"  # one of the pictures is broken
-    found = manifest(out)
+def test_every_map_is_judged_and_all_is_written(tmp_path: Path, finished: Path) -> None:
+    found = manifest(finished)
     evaluation = found["evaluation"]
     assert (evaluation["images"], evaluation["cases"], evaluation["order_by"]) == (6, 6, "removal.gain")
     assert {row["method"] for row in evaluation["methods"]} == {"gradcam", "eigencam", "gradient"}
@@ -85,19 +115,17 @@ def test_every_map_is_judged_and_all_is_written(tmp_path: Path, sources: list[So
         assert len(image["agreement"]["maps"]) == len(image["agreement"]["rows"])
     assert [sheet["path"] for sheet in found["sheets"]] == ["evaluation.png"]
     assert [table["path"] for table in found["tables"]] == ["evaluation.csv"]
-    assert verify(out) == []
-    whole = (out / "manifest.json").read_bytes()
+    assert verify(finished) == []
+    whole = (finished / "manifest.json").read_bytes()
     (tmp_path / "cut.json").write_bytes(whole[: len(whole) // 2])
-    assert is_manifest(out / "manifest.json")
+    assert is_manifest(finished / "manifest.json")
     assert is_manifest(tmp_path / "cut.json")
 
 
-def test_the_table_has_a_line_for_each_number(tmp_path: Path, sources: list[Source]) -> None:
-    out = tmp_path / "out"
-    run(out, sources)
-    with (out / "evaluation.csv").open(encoding="utf-8", newline="") as file:
+def test_the_table_has_a_line_for_each_number(finished: Path) -> None:
+    with (finished / "evaluation.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = manifest(out)
+    found = manifest(finished)
     expected = {
         (image["source"], output["method"], name): number
         for image in found["images"]
@@ -112,30 +140,28 @@ def test_the_table_has_a_line_for_each_number(tmp_path: Path, sources: list[Sour
     assert {row["family"] for row in rows} == {"gradcam", "saliency", "control"}
 
 
-def test_a_changed_table_is_found(tmp_path: Path, sources: list[Source]) -> None:
-    out = tmp_path / "out"
-    run(out, sources)
-    table = out / "evaluation.csv"
+def test_a_changed_table_is_found(copied: Path) -> None:
+    table = copied / "evaluation.csv"
     table.write_bytes(table.read_bytes().replace(b"gradcam", b"bestcam"))
-    assert [(one.kind, one.path) for one in verify(out)] == [("changed", "evaluation.csv")]
+    assert [(one.kind, one.path) for one in verify(copied)] == [("changed", "evaluation.csv")]
 
 
-def test_shards_merged_are_the_bytes_of_one_run(tmp_path: Path, sources: list[Source]) -> None:
-    one, several = tmp_path / "one", tmp_path / "several"
-    run(one, sources)
+def test_shards_merged_are_the_bytes_of_one_run(tmp_path: Path, sources: list[Source], finished: Path) -> None:
+    several = tmp_path / "several"
     for index in (1, 0):
         run(several, sources, shard=Shard(index, 2))
         assert not (several / "evaluation.png").exists()
     assert merge_shards(several, evaluated=write_evaluated).missing == 0
-    whole = files_of(one)
+    whole = files_of(finished)
     merged = {path: data for path, data in files_of(several).items() if path in whole}
     assert merged == whole
     assert verify(several) == []
 
 
-def test_a_run_that_goes_on_has_the_bytes_of_one_that_did_not_stop(tmp_path: Path, sources: list[Source]) -> None:
-    one, resumed = tmp_path / "one", tmp_path / "resumed"
-    run(one, sources)
+def test_a_run_that_goes_on_has_the_bytes_of_one_that_did_not_stop(
+    tmp_path: Path, sources: list[Source], finished: Path
+) -> None:
+    resumed = tmp_path / "resumed"
 
     def stop(count: int) -> None:
         if count == 4:
@@ -145,18 +171,17 @@ def test_a_run_that_goes_on_has_the_bytes_of_one_that_did_not_stop(tmp_path: Pat
     assert not (resumed / "evaluation.png").exists()
     assert 0 < manifest(resumed)["evaluation"]["images"] < 6
     run(resumed, sources)
-    assert files_of(resumed) == files_of(one)
+    assert files_of(resumed) == files_of(finished)
 
 
-def test_a_run_with_nothing_to_do_writes_the_same_again(tmp_path: Path) -> None:
-    sources = [one for one in photographs(tmp_path / "in") if one.name != BROKEN]
-    out = tmp_path / "out"
-    run(out, sources)
+def test_a_run_with_nothing_to_do_writes_the_same_again(tmp_path: Path, sound: Path) -> None:
+    sources = sound_ones(tmp_path)
+    out = Path(shutil.copytree(sound, tmp_path / "out"))
     before = files_of(out)
     (out / "evaluation.png").unlink()
-    made = settings_of(out)
+    made = settings_of(out, batch_size="auto")
     assert conclude_if_done("evaluate", made, sources, Listener()) is None or files_of(out) == before
-    run(out, sources)
+    run(out, sources, batch_size="auto")
     assert files_of(out) == before
 
 
@@ -167,11 +192,13 @@ def test_replicas_give_the_bytes_of_one_pipeline(tmp_path: Path) -> None:
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-def test_an_evaluation_does_not_depend_on_the_order_of_the_images(tmp_path: Path, sources: list[Source]) -> None:
+def test_an_evaluation_does_not_depend_on_the_order_of_the_images(
+    tmp_path: Path, sources: list[Source], finished: Path
+) -> None:
     found = []
-    for order in (1, -1):
-        run(tmp_path / str(order), sources[::order])
-        one = manifest(tmp_path / str(order))
+    run(tmp_path / "backwards", sources[::-1])
+    for out in (finished, tmp_path / "backwards"):
+        one = manifest(out)
         found.append((one["evaluation"], {image["source"]: image for image in one["images"]}))
     assert found[0][1].keys() == found[1][1].keys()
     rows = [{row["method"]: row["measures"] for row in one["methods"]} for one, _ in found]
@@ -209,12 +236,10 @@ def test_without_measures_nothing_is_new_in_a_manifest(tmp_path: Path, sources: 
     assert not {"measures", "undone", "curves"} & found["images"][0]["outputs"][0].keys()
 
 
-def test_other_options_of_a_measure_are_another_question(tmp_path: Path, sources: list[Source]) -> None:
-    out = tmp_path / "out"
-    run(out, sources)
+def test_other_options_of_a_measure_are_another_question(copied: Path, sources: list[Source]) -> None:
     heard = Listener()
     with pytest.raises(UsageError, match="other settings"):
-        run(out, sources, heard, evaluate__subsets="9")
+        run(copied, sources, heard, evaluate__subsets="9")
 
 
 def test_without_controls_nothing_is_held_against_them(tmp_path: Path, sources: list[Source]) -> None:
@@ -282,10 +307,9 @@ def test_two_targets_are_judged_each(tmp_path: Path, sources: list[Source]) -> N
 
 
 def test_an_image_that_is_judged_is_kept_when_the_run_is_interrupted_in_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: Path
 ) -> None:
-    sources = [one for one in photographs(tmp_path / "in") if one.name != BROKEN]
-    run(tmp_path / "whole", sources, batch_size="auto")
+    sources = sound_ones(tmp_path)
     judged: list[int] = []
     real = RunJudge.judge_inputs
 
@@ -302,24 +326,24 @@ def test_an_image_that_is_judged_is_kept_when_the_run_is_interrupted_in_the_next
     assert judged == [1, 1, 1]
     assert [image["source"] for image in manifest(out)["images"]] == [one.name for one in sources[:2]]
     run(out, sources, batch_size="auto")
-    assert files_of(out) == files_of(tmp_path / "whole")
+    assert files_of(out) == files_of(sound)
 
 
-def test_the_numbers_of_an_image_do_not_depend_on_those_before_it(tmp_path: Path) -> None:
-    sources = [one for one in photographs(tmp_path / "in") if one.name != BROKEN]
-    found = []
-    for name, order in (("one", sources), ("other", [*sources[2:], *sources[:2]][::-1])):
-        run(tmp_path / name, order, batch_size="auto")
-        found.append({image["source"]: image for image in manifest(tmp_path / name)["images"]})
-    assert found[0] == found[1]
+def test_the_numbers_of_an_image_do_not_depend_on_those_before_it(tmp_path: Path, sound: Path) -> None:
+    sources = sound_ones(tmp_path)
+    run(tmp_path / "other", [*sources[2:], *sources[:2]][::-1], batch_size="auto")
+    one, other = ({image["source"]: image for image in manifest(out)["images"]} for out in (sound, tmp_path / "other"))
+    assert one == other
 
 
-def test_a_scale_of_the_run_changes_colours_and_no_number(tmp_path: Path, sources: list[Source]) -> None:
+def test_a_scale_of_the_run_changes_colours_and_no_number(
+    tmp_path: Path, sources: list[Source], finished: Path
+) -> None:
     numbers = []
-    for scale in ("image", "run"):
-        run(tmp_path / scale, sources, scale=scale)
-        numbers.append(manifest(tmp_path / scale)["evaluation"])
-        assert verify(tmp_path / scale) == []
+    run(tmp_path / "run", sources, scale="run")
+    for out in (finished, tmp_path / "run"):
+        numbers.append(manifest(out)["evaluation"])
+        assert verify(out) == []
     assert numbers[0] == numbers[1]
 
 
@@ -346,9 +370,8 @@ def test_predicted_and_true_classes_are_judged_each(tmp_path: Path, sources: lis
         assert row["measures"]["subsets"]["count"] <= 6 + len(wrong)
 
 
-def test_a_table_of_more_images_than_the_manifest_has_is_extra(tmp_path: Path, sources: list[Source]) -> None:
-    out = tmp_path / "out"
-    run(out, sources)
+def test_a_table_of_more_images_than_the_manifest_has_is_extra(copied: Path, sources: list[Source]) -> None:
+    out = copied
 
     def stop(count: int) -> None:
         if count == 2:

@@ -1,11 +1,17 @@
-"""The real command, the bundled model, the sample images."""
+"""The real command, the bundled model, the sample images.
+
+What asks how a process does starts one; the others call the command in this one, which has imported all of it already.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +20,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnviz_cli.cli.main import main
 from cnnviz_cli.files.output.manifest import manifest_schema
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 NAMES = ["camera.png", "chelsea.png", "chelsea_coffee.png", "coffee.png", "rocket.jpg"]
 
 
-def cnnviz(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def started(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "cnnviz_cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def cnnviz(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in this process."""
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    words = [str(argument) for argument in arguments]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(words)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`cnnviz all sample_images`, with a class by name and the raw maps."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    done = cnnviz("all", SAMPLES, "-o", out, "-t", "top1", "-t", "tiger cat", "-t", "espresso", "--save-arrays")
+    done = started("all", SAMPLES, "-o", out, "-t", "top1", "-t", "tiger cat", "-t", "espresso", "--save-arrays")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -120,13 +140,15 @@ def test_nothing_in_the_manifest_tells_of_this_machine(demo: Path) -> None:
         assert secret not in text
 
 
-def test_the_same_again_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_again_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [SAMPLES / "chelsea.png", SAMPLES / "rocket.jpg"]
     runs = []
-    for name, cwd in (("a", SAMPLES), ("b", tmp_path)):
+    # Another process, and another order of hashes in it.
+    for name, cwd, run in (("a", SAMPLES, cnnviz), ("b", tmp_path, started)):
+        monkeypatch.chdir(cwd)
         out = tmp_path / name
         arguments: Sequence[str | Path] = ["all", *chosen, "-o", out, "-t", "top2", "--save-arrays", "-q"]
-        assert cnnviz(*arguments, cwd=cwd).returncode == 0
+        assert run(*arguments).returncode == 0
         files = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
         files.pop("run.json")
         runs.append(files)
