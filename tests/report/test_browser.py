@@ -92,7 +92,7 @@ def test_everything_by_keys_and_the_focus_comes_back(open_page: Open, pages: Pag
     chosen = dialog.locator(".pick[aria-pressed=true]")
     assert chosen.locator("kbd").inner_text() == "2"
     page.keyboard.press("?")
-    assert page.locator("dialog.sheet[open]").count() == 1
+    page.locator("dialog.sheet[open]").wait_for()
     page.keyboard.press("Escape")
     assert dialog.is_visible()
     page.keyboard.press("Escape")
