@@ -30,7 +30,7 @@ _PANELS = {
         "doctor": "Check versions, memory, devices, codecs and folders, and time the network. Leaves no files behind.",
     },
     "Files": {
-        "report": "One page of a run's pictures for any browser, offline; or of several runs beside each other.",
+        "report": "Write a page of all images for any browser, offline; of several runs, one beside the other.",
         "config": "Configuration files: print their schema, check them, show the resulting settings.",
         "verify": "Hash the manifest and every file that it lists. Exit code 3 and a list if any differs or is gone.",
         "export": "Write what a run has found as CSV, Parquet, COCO or a FiftyOne folder.",

@@ -42,7 +42,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at the place.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write what a run has found as CSV, Parquet, COCO or a FiftyOne folder. Exit code 3 if something is missing."""
+    """Write what a run has found as CSV, Parquet, COCO or a FiftyOne folder.
+
+    Exit code 3 if something is missing.
+    """
     from cnnviz_cli.exports.api import Wishes, export_run
 
     found = export_run(folder, to, output, Wishes(photos, share), overwrite=overwrite)

@@ -86,9 +86,9 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write a page of the runs' pictures that any browser shows without a network. Exit code 3 if files are missing.
+    """Write a page of all images for any browser, offline; of several runs, one beside the other.
 
-    The first run decides the order, and the others stand beside it: images are joined by their bytes.
+    The first run decides the order, and images are joined by their bytes. Exit code 3 if files are missing.
     """
     from cnnviz_cli.core.palettes import palette_bytes
     from cnnviz_cli.core.text import did_you_mean

@@ -339,8 +339,9 @@ class ImageRecord(Record):
     @property
     def paths(self) -> list[str]:
         """All files that were written of it, relative to the manifest, in the order in which a journal lists them."""
-        beside = [self.arrays, self.thumbnail, *(output.grey for output in self.outputs)]
-        return [one.path for one in (*self.outputs, *filter(None, beside))]
+        files: list[Output | Arrays | Picture | None] = [*self.outputs, self.arrays, self.thumbnail]
+        files += [output.grey for output in self.outputs]
+        return [one.path for one in files if one is not None]
 
 
 class Table(Record):

@@ -37,6 +37,8 @@ GOOD = {
     "doctor": "doctor --offline --device cpu --weights random:0",
     "verify": "verify out",
     "merge": "merge parts",
+    "report": "report out",
+    "export": "export out --to csv",
     "config schema": "config schema manifest",
     "config check": "config check good.yaml",
     "config show": "config show --config good.yaml",
@@ -54,6 +56,8 @@ BAD = {
     "doctor": "doctor --model nothing",
     "verify": "verify nothing",
     "merge": "merge nothing",
+    "report": "report nothing",
+    "export": "export nothing --to csv",
     "config schema": "config schema nothing",
     "config check": "config check bad.yaml",
     "config show": "config show --config bad.yaml",
@@ -85,7 +89,11 @@ def test_every_command_is_tried() -> None:
     assert sorted(names()) == sorted(GOOD) == sorted(BAD)
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name not in ("verify", "merge")])
+OF_RUNS = ("verify", "merge", "report", "export")
+"""Commands that take the folder of a run."""
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in OF_RUNS])
 @pytest.mark.usefixtures("fake_run")
 def test_what_ends_well(name: str, cnnviz: Command) -> None:
     done = cnnviz(*GOOD[name].split(), "--json")
@@ -94,12 +102,17 @@ def test_what_ends_well(name: str, cnnviz: Command) -> None:
     assert (found["warnings"] == []) if name != "config schema" else ("warnings" not in found)
 
 
-def test_verify_and_merge_end_well(cnnviz: Command) -> None:
+def test_commands_about_a_run_end_well(cnnviz: Command) -> None:
     Path("parts").mkdir()
     quick = ["--weights", "random:0", "--device", "cpu", "--batch-size", "1", "--json"]
     whole = one_object(cnnviz("gradcam", "a.png", "-o", "out", *quick).out)
     assert whole["summary"]["images"] == 1
     assert one_object(cnnviz("verify", "out", "--json").out) == {"intact": True, "differences": [], "warnings": []}
+    page = one_object(cnnviz("report", "out", "--json").out)
+    assert (page["report"], page["images"], page["lost"]) == (str(Path("out/report.html")), 1, False)
+    exported = one_object(cnnviz("export", "out", "--to", "csv", "--json").out)
+    assert (exported["format"], exported["left_out"]) == ("csv", [])
+    assert Path(exported["place"]).is_file()
     Image.new("RGB", (8, 8), "red").save("b.png")
     one_object(cnnviz("gradcam", "a.png", "b.png", "--shard", "0/2", "-o", "parts", *quick).out)
     partly = cnnviz("merge", "parts", "--json")
