@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,11 @@ def test_one_thread_is_timed_against_all_and_the_number_comes_back(monkeypatch: 
     assert set(seen) == {1, 2}
     assert seen[::2] == [1] * (len(seen) // 2)
     assert found.value == "1000.0 ms instead of 3000.0 ms with 2 threads"
+
+
+def test_extras_are_there_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {check.name: check.value for check in doctor._extras()}
+    assert found.keys() == {"timm", "transformers", "onnx", "dicom"}
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "onnx2torch" else find_spec(name))
+    missing = {check.name: check for check in doctor._extras()}["onnx"]
+    assert (missing.value, missing.state) == ("not installed (pip install 'cnnviz-cli[onnx]')", "ok")

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ from torch.nn.functional import interpolate
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.errors import ExitCode, ModelError, UsageError
+from cnnviz_cli.core.method import find_method
 from cnnviz_cli.core.network import convert_weights
+from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.models.input.image_processor import UnknownProcessorError, from_processor
+from cnnviz_cli.models.load.built_model import set_score_threshold
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.models.spec.network import parse_model
+from cnnviz_cli.run.dry_run import prices_of
 
 pytestmark = [
     pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is an extra"),
@@ -162,6 +167,20 @@ def saved(library: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
     return found
 
 
+@pytest.fixture(scope="module")
+def opened(saved: Any) -> Callable[[str], tuple[LoadedModel, list[str]]]:
+    """A network by its name, loaded once for all tests, and what was said meanwhile."""
+
+    @cache
+    def load(name: str) -> tuple[LoadedModel, list[str]]:
+        said: list[str] = []
+        reporter = Reporter()
+        reporter.say = said.append  # type: ignore[method-assign]
+        return load_model(f"transformers:{saved[name][2]}", reporter=reporter), said
+
+    return load
+
+
 def outputs(loaded: LoadedModel, mine: Any) -> tuple[Any, Any, torch.Tensor]:
     x = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     convert_weights(mine, loaded.facts.memory_format)
@@ -170,13 +189,13 @@ def outputs(loaded: LoadedModel, mine: Any) -> tuple[Any, Any, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_network_classes_layers_and_preprocessing(saved: Any, reporter: Any, name: str) -> None:
-    _, processor, folder = saved[name]
-    loaded = load_model(f"transformers:{folder}", reporter=reporter)
+def test_network_classes_layers_and_preprocessing(saved: Any, opened: Any, name: str) -> None:
+    processor = saved[name][1]
+    loaded, said = opened(name)
     assert (loaded.name, loaded.weights, loaded.commit) == (f"transformers:{name}", "DEFAULT", "")
     assert loaded.labels == ("ant", "bee", "cat")
     assert loaded.layers.resolve(["last-conv"]) == (LAYERS[name],)
-    assert not reporter.said
+    assert not said
     height, width = loaded.layers[LAYERS[name]].shape[1:]
     assert height == width > 1  # a list of tokens is a map, too
 
@@ -192,31 +211,30 @@ def test_network_classes_layers_and_preprocessing(saved: Any, reporter: Any, nam
 
 
 @pytest.mark.parametrize("name", ["resnet", "convnext", "vit", "swin"])
-def test_scores_are_the_librarys(saved: Any, reporter: Any, name: str) -> None:
-    given, expected, _ = outputs(load_model(f"transformers:{saved[name][2]}", reporter=reporter), saved[name][0])
+def test_scores_are_the_librarys(saved: Any, opened: Any, name: str) -> None:
+    given, expected, _ = outputs(opened(name)[0], saved[name][0])
     torch.testing.assert_close(given, expected.logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_of_blue_green_red(saved: Any, reporter: Any) -> None:
-    mine, _, folder = saved["mobilevit"]
-    loaded = load_model(f"transformers:{folder}", reporter=reporter)
-    given, _, x = outputs(loaded, mine)
+def test_a_network_of_blue_green_red(saved: Any, opened: Any) -> None:
+    mine = saved["mobilevit"][0]
+    given, _, x = outputs(opened("mobilevit")[0], mine)
     with torch.no_grad():
         torch.testing.assert_close(given, mine(pixel_values=x.flip(1)).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_segmenter_is_enlarged_as_the_library_does(saved: Any, reporter: Any) -> None:
-    mine, processor, folder = saved["segformer"]
-    given, expected, _ = outputs(load_model(f"transformers:{folder}", reporter=reporter), mine)
+def test_a_segmenter_is_enlarged_as_the_library_does(saved: Any, opened: Any) -> None:
+    mine, processor, _ = saved["segformer"]
+    given, expected, _ = outputs(opened("segformer")[0], mine)
     enlarged = interpolate(expected.logits, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     torch.testing.assert_close(given, enlarged, rtol=1e-4, atol=1e-5)
     theirs = processor.post_process_semantic_segmentation(expected, target_sizes=[(SIDE, SIDE)] * 2)
     assert torch.equal(given.argmax(1), torch.stack(theirs))
 
 
-def test_boxes_are_the_librarys(saved: Any, reporter: Any) -> None:
-    mine, processor, folder = saved["detr"]
-    given, expected, _ = outputs(load_model(f"transformers:{folder}", reporter=reporter), mine)
+def test_boxes_are_the_librarys(saved: Any, opened: Any) -> None:
+    mine, processor, _ = saved["detr"]
+    given, expected, _ = outputs(opened("detr")[0], mine)
     theirs = processor.post_process_object_detection(expected, threshold=0.05, target_sizes=[(SIDE, SIDE)] * 2)
     for one, other in zip(given, theirs, strict=True):
         assert len(one["scores"]) == 5
@@ -241,24 +259,34 @@ def test_boxes_where_each_class_is_scored_by_itself() -> None:
     torch.testing.assert_close(found["boxes"], expected)
 
 
-@pytest.mark.parametrize("name", ["vit", "segformer", "detr"])
-def test_runs(saved: Any, tmp_path: Path, name: str) -> None:
-    for command in ("gradcam", "deconv"):
-        out = tmp_path / command
-        assert main([command, str(SAMPLES / "rocket.jpg"), "-m", f"transformers:{saved[name][2]}", "-o", str(out)]) == 0
-        manifest = json.loads((out / "manifest.json").read_text())
-        assert manifest["model"]["name"] == f"transformers:{name}"
-        assert "repository" not in manifest["model"]
-        assert {one["state"] for one in manifest["images"][0]["outputs"]} <= {"ok", "all-zero", "flat"}
-    assert str(saved[name][2].parent) not in (tmp_path / "gradcam" / "manifest.json").read_text()
+def test_a_run_of_a_folder(saved: Any, tmp_path: Path) -> None:
+    folder = saved["vit"][2]
+    assert (
+        main(["gradcam", str(SAMPLES / "rocket.jpg"), "-m", f"transformers:{folder}", "-o", str(tmp_path / "o")]) == 0
+    )
+    text = (tmp_path / "o" / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["model"]["name"] == "transformers:vit"
+    assert "repository" not in manifest["model"]
+    assert str(folder.parent) not in text.replace(json.dumps(str(folder)), "")
+
+
+METHODS = ("gradcam", "gradient", "deconvnet", "guided-backprop", "feature-maps", "eigencam", "integrated-gradients")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_methods_of_every_family(opened: Any, name: str) -> None:
+    loaded, _ = opened(name)
+    prices = prices_of(loaded, [find_method(method) for method in METHODS])
+    assert {method: price.refusal for method, price in prices.items() if price.refusal} == {}
 
 
 def test_random_weights_and_a_file_of_another_number_of_classes(
     library: Any, saved: Any, tmp_path: Path, reporter: Any
 ) -> None:
     folder = saved["resnet"][2]
-    drawn = [load_model(f"transformers:{folder}", f"random:{seed}", reporter=reporter) for seed in (3, 3, 4)]
-    assert drawn[0].weights_sha256 == drawn[1].weights_sha256 != drawn[2].weights_sha256
+    drawn = [load_model(f"transformers:{folder}", f"random:{seed}", reporter=reporter) for seed in (3, 3)]
+    assert drawn[0].weights_sha256 == drawn[1].weights_sha256
     other = resnet(library)
     other.classifier[1] = nn.Linear(16, 5)
     torch.save(other.eval().state_dict(), tmp_path / "mine.pth")
@@ -266,6 +294,36 @@ def test_random_weights_and_a_file_of_another_number_of_classes(
     given, expected, _ = outputs(loaded, other)
     torch.testing.assert_close(given, expected.logits)
     assert loaded.labels == tuple("01234")
+
+
+def test_min_score_of_boxes(saved: Any, opened: Any) -> None:
+    loaded = opened("detr")[0]
+    given, *_ = outputs(loaded, saved["detr"][0])
+    scores = given[0]["scores"]
+    limit = float(scores.median())
+    assert set_score_threshold(loaded.net, limit) == 1
+    try:
+        again, *_ = outputs(loaded, saved["detr"][0])
+    finally:
+        set_score_threshold(loaded.net, 0.05)
+    assert torch.equal(again[0]["scores"], scores[scores > limit])
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is an extra")
+def test_a_backbone_of_timms_is_not_downloaded(tmp_path: Path, reporter: Any) -> None:
+    # As most DETRs are published.
+    config = {
+        "architectures": ["DetrForObjectDetection"], "model_type": "detr", "backbone": "test_resnet",
+        "use_timm_backbone": True, "use_pretrained_backbone": True, "d_model": 16, "encoder_layers": 1,
+        "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32, "num_queries": 5, "id2label": {"0": "N/A", "1": "person"},
+    }  # fmt: skip
+    processor = {"feature_extractor_type": "DetrFeatureExtractor", "do_resize": True, "size": 64, "max_size": 133}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    loaded = load_model(f"transformers:{tmp_path}", "random:0", offline=True, reporter=reporter)
+    assert (loaded.returns, loaded.labels) == ("boxes", ("N/A", "person"))
+    assert (loaded.preprocessing.side, loaded.preprocessing.most) == (64, 128)
 
 
 # Folders with something else in them.
