@@ -290,6 +290,16 @@ def test_files_cut_short_or_changed(tmp_path: Path) -> None:
             assert not any(secret in told for secret in SECRETS.values())
 
 
+def test_what_pydicom_says_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("the value 'Zebulonski^Quintus' of an element is of no use")
+
+    monkeypatch.setattr("pydicom.pixels.pixel_array", fail)
+    with pytest.raises(ImageError) as caught:
+        read(tmp_path, make(GREYS))
+    assert caught.value.what == "the DICOM file is damaged (ValueError)"
+
+
 def test_without_pydicom_the_extra_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

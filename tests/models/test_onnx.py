@@ -143,6 +143,12 @@ def test_any_number_of_images(tmp_path: Path, reporter: Any, count: int | str) -
     assert loaded.facts.one_at_a_time == (count == 1)  # which runs can do with any network
 
 
+def test_weights_that_are_another_name_of_weights(tmp_path: Path, reporter: Any) -> None:
+    nodes = [("Identity", ["w"], ["i"]), ("Identity", ["i"], ["j"]), ("Conv", ["x", "j"], ["c"]), *HEAD]
+    loaded = compare(save(graph([*nodes, ("Flatten", ["p"], ["y"])], WEIGHTS), tmp_path), reporter)
+    assert loaded.layers.resolve(["conv"]) == ("Conv_0",)
+
+
 def test_later_versions_of_the_standard(tmp_path: Path, reporter: Any) -> None:
     nodes = [
         CONV,
