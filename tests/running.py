@@ -25,12 +25,14 @@ from cnnviz_cli.run.session import Session, method_context
 Runner = Callable[..., Sequence[Panel]]
 
 
-def recipe_of(name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, **options: Any) -> Recipe:
+def recipe_of(
+    name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, *, counterfactual: bool = False, **options: Any
+) -> Recipe:
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
     layers = probe_layers(net, (3, size, size), "tiny")
     method = find_method(name)
     scope = method_context(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
-    return method.build(method.options(**options), replace(scope, rank=rank))
+    return method.build(method.options(**options), replace(scope, rank=rank, counterfactual=counterfactual))
 
 
 def run_method(

@@ -98,6 +98,40 @@ class Residual(nn.Module):
         return self.fc(self.relu(out).mean((2, 3)))
 
 
+class Transformer(nn.Module):
+    """Patches of 4 x 4 pixels, a class token from which the scores are read, two blocks of attention in two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.places = nn.Parameter(torch.randn(1, 10, 8))
+        self.blocks = nn.Sequential(Block(), Block())
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.token.expand(len(x), -1, -1), patches), 1) + self.places
+        return self.head(self.norm(self.blocks(tokens))[:, 0])
+
+
+class Block(nn.Module):
+    """Attention with its weights written out, and a layer for each token; each beside a way around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, values = self.qkv(self.norm1(x)).view(len(x), -1, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        weights = (query @ key.transpose(-2, -1)).softmax(-1)
+        x = x + self.out((weights @ values).transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
+
+
 NETS: tuple[type[nn.Module], ...] = (Plain, InPlace, Functional, OverlappingPool, Residual)
 
 SIZE = 12

@@ -57,6 +57,7 @@ class MethodContext:
         subject: what stands in the place of a class, such as a channel of a layer.
         canvas: height and width of a picture that is painted from noise, if they are not those of the input.
         region: whether a part of a photograph is named that alone may change.
+        find_attention: gives how many layers of attention mix the network's tokens; looking for them costs a forward.
         spectrum: whether the caller brings the amplitudes of other pictures, see `core.ascent.Spectrum`.
     """
 
@@ -74,6 +75,7 @@ class MethodContext:
     canvas: tuple[int, int] | None = None
     region: bool = False
     spectrum: bool = False
+    find_attention: Callable[[], int] = lambda: 0
 
     def find_layers(self, selectors: Sequence[str]) -> dict[str, LayerInfo]:
         """The layers that the selectors mean, low to high, by name. Raises as `Layers.resolve`."""
@@ -103,6 +105,16 @@ class MethodContext:
         if self.contrast_rank is not None and self.subject is None:
             chosen = Contrast(self.rank, self.contrast_rank, self.score)
         return Negated(chosen) if self.counterfactual else chosen
+
+    def require_attention(self) -> int:
+        """How many layers of attention there are. Raises UsageError where there are none."""
+        found = self.find_attention()
+        if not found:
+            raise UsageError(
+                "this network has no attention, which is all that the method reads",
+                fix="Use a method that reads feature maps, for instance gradcam",
+            )
+        return found
 
     def require_classes(self, why: str) -> None:
         """Raise UsageError for a region, a box or a similarity: the method compares a class with others."""
@@ -187,6 +199,11 @@ def option(default: Any, text: str, *, in_all: Any = _UNSET, at_least: int | Non
     if in_all is not _UNSET:
         metadata["in_all"] = in_all
     return field(default=default, metadata=metadata)
+
+
+@value
+class NoOptions:
+    """Of a method or a measure that has none."""
 
 
 _TYPES: dict[type[Any], dict[str, Any]] = {}

@@ -23,7 +23,7 @@ from cnnviz_cli.core.measures import (
     Verdict,
     measure,
 )
-from cnnviz_cli.core.method import option
+from cnnviz_cli.core.method import NoOptions, option
 from cnnviz_cli.core.needs import Evidence, Given, Input, Need, Scores, Seeds
 from cnnviz_cli.core.rank_statistics import effective_share, gini, pearson, spearman, ssim
 from cnnviz_cli.core.readings import Reading, cell_sums, largest_change
@@ -50,11 +50,6 @@ __all__ = [
     "Trial", "UsageError", "Verdict", "Whole", "cell_sums", "effective_share", "gini", "largest_change",
     "measure", "option", "parse_fill", "pearson", "resolution", "spearman", "ssim", "value",
 ]  # fmt: skip
-
-
-@value
-class NoOptions:
-    """Of a measure that has none."""
 
 
 @value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnnviz_cli.core.attention import AttentionFlow, AttentionLayers
 from cnnviz_cli.core.draws import uniform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, Layers, as_tensor, min_max_normalize, upsample
@@ -18,6 +19,7 @@ from cnnviz_cli.core.method import (
     InputView,
     LinearHead,
     MethodContext,
+    NoOptions,
     Recipe,
     method,
     option,
@@ -91,14 +93,14 @@ else:
     Tensor = Any
 
 __all__ = [
-    "AUGMENTATIONS", "BASELINE_HELP", "INPUT", "LAYER", "Activation", "Agreement", "Baseline", "BaselineChoice",
-    "BiasGradients", "CamOptions", "Composite", "Contrast", "Curvature", "Dreamed", "Evidence", "FeatureMapGrid",
-    "Filters", "FinerContrast", "Given", "Gradient", "GradientOver", "GradientPath", "Heatmap", "Input",
-    "InputProjection", "InputSpec", "InputView", "LayerInfo", "Layers", "LinearHead", "MethodContext", "Multipliers",
-    "Nearness", "Need", "Negated", "Objective", "Panel", "Part", "PathIntegral", "PixelMap", "ProjectionRow",
-    "Projections", "Recipe", "Relevance", "ReluRule", "SaliencyOptions", "Scores", "Seeds", "SignedMap",
-    "SmoothOptions", "State", "StrongestChannel", "Sum", "TargetLogit", "TargetProbability", "Targets", "Tensor",
-    "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe", "finish", "gradient_recipe", "method",
-    "min_max_normalize", "option", "reduce_channels", "resolution", "saliency_recipe", "strongest_channels",
-    "to_two_classes", "uniform", "upsample", "value", "views_of",
+    "AUGMENTATIONS", "BASELINE_HELP", "INPUT", "LAYER", "Activation", "Agreement", "AttentionFlow", "AttentionLayers",
+    "Baseline", "BaselineChoice", "BiasGradients", "CamOptions", "Composite", "Contrast", "Curvature", "Dreamed",
+    "Evidence", "FeatureMapGrid", "Filters", "FinerContrast", "Given", "Gradient", "GradientOver", "GradientPath",
+    "Heatmap", "Input", "InputProjection", "InputSpec", "InputView", "LayerInfo", "Layers", "LinearHead",
+    "MethodContext", "Multipliers", "Nearness", "Need", "Negated", "NoOptions", "Objective", "Panel", "Part",
+    "PathIntegral", "PixelMap", "ProjectionRow", "Projections", "Recipe", "Relevance", "ReluRule", "SaliencyOptions",
+    "Scores", "Seeds", "SignedMap", "SmoothOptions", "State", "StrongestChannel", "Sum", "TargetLogit",
+    "TargetProbability", "Targets", "Tensor", "UsageError", "Variants", "WeightedVariants", "as_tensor", "cam_recipe",
+    "finish", "gradient_recipe", "method", "min_max_normalize", "option", "reduce_channels", "resolution",
+    "saliency_recipe", "strongest_channels", "to_two_classes", "uniform", "upsample", "value", "views_of",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ from cnnviz_cli.core.network import (
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import list_all
 from cnnviz_cli.engine.execution import take_notes
 from cnnviz_cli.engine.observe import Choose, Observation
 from cnnviz_cli.engine.plan import Plan
@@ -151,8 +152,8 @@ class Explainer:
         found = select_methods(requests, session)
         if not found.built:
             raise next(iter(found.refused.values()))
-        for name, error in found.refused.items():
-            reporter.warn(f"{name} is left out: {error.what}")
+        for line in _left_out(found.refused):
+            reporter.warn(line)
         names = {family: [m.name for m, _ in found.built if m.family == family] for family in families}
         built = {method.name: recipes for method, recipes in found.built}
         kept = tuple(one for one in requests if one.method.name in built)
@@ -454,3 +455,12 @@ def _mark_flat(panels: Sequence[Panel], recipe: Recipe, observations: Sequence[O
 def _merge_flat(panel: Panel, unchanged: Tensor) -> Tensor:
     known = panel.warnings.get("flat")
     return unchanged if known is None else unchanged | as_tensor(known)
+
+
+def _left_out(refused: Mapping[str, UsageError]) -> Iterator[str]:
+    """A line for each reason why methods do not apply."""
+    reasons: dict[str, list[str]] = {}
+    for name, error in refused.items():
+        reasons.setdefault(error.what, []).append(name)
+    for what, names in reasons.items():
+        yield f"{list_all(names)} {'is' if len(names) == 1 else 'are'} left out: {what}"

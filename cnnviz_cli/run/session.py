@@ -17,7 +17,7 @@ from cnnviz_cli.config.evaluate_fields import evaluate_fields
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.global_rng import reseed_forwards
-from cnnviz_cli.core.layers import Layers, split_run
+from cnnviz_cli.core.layers import Layers, input_proportions, split_run
 from cnnviz_cli.core.method import InputSpec, MethodContext
 from cnnviz_cli.core.needs import Need
 from cnnviz_cli.core.network import network_errors
@@ -25,6 +25,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine import device as devices
 from cnnviz_cli.engine.answers import Tick, no_tick
+from cnnviz_cli.engine.attention import count_attention
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.observe import Choose, Observation, observe
 from cnnviz_cli.engine.partial import LayerReader
@@ -33,7 +34,7 @@ from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.files.annotations.folders import Annotations
 from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.inspect.facts import NetworkFacts
-from cnnviz_cli.models.inspect.heads import find_head
+from cnnviz_cli.models.inspect.heads import find_head, noise_input
 from cnnviz_cli.models.inspect.outputs import ExpectedOutput
 from cnnviz_cli.models.load.loaded_model import LoadedModel, load_model
 from cnnviz_cli.run.image_data import Wording
@@ -292,7 +293,13 @@ def method_context(net: nn.Module, layers: Layers, frame: InputSpec, part: str |
     """What methods know of a network, for the first target; `part` names the part of its output that is explained."""
     channels = len(frame.black)
     head = cache(partial(find_head, net, layers, (channels, *frame.size), part))
-    return MethodContext(layers, 0, first_kernels(net, channels), frame, head)
+
+    @cache
+    def find_attention() -> int:
+        with input_proportions(*frame.size):
+            return count_attention(net, noise_input(net, (channels, *frame.size)))
+
+    return MethodContext(layers, 0, first_kernels(net, channels), frame, head, find_attention=find_attention)
 
 
 def first_kernels(net: nn.Module, channels: int) -> tuple[str, Tensor] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,15 @@ RULED = {"lrp", "deeplift"}
 GUIDED = {"guided-backprop", "guided-gradcam", "deconvnet", "class"}
 SLOPES = {"gradient", "input-x-gradient", "smoothgrad", "smoothgrad-squared", "vargrad", "integrated-gradients"}
 SLOPES |= {"gradient-shap", "blur-ig", "guided-ig", "xrai", "fullgrad"}
+ATTENTION = {"attention-rollout", "legrad", "transformer-attribution"}
 
 CASES: list[tuple[type[nn.Module], set[str]]] = [
-    (tiny.Plain, set()),
-    (tiny.Residual, set()),
-    (Squashed, GUIDED),
-    (Normed, RULED | {"cam"}),
+    (tiny.Plain, ATTENTION),
+    (tiny.Residual, ATTENTION),
+    (Squashed, GUIDED | ATTENTION),
+    (Normed, RULED | ATTENTION | {"cam"}),
     (Attending, RULED | {"cam", "shapleycam"}),
-    (Frozen, RULED | SLOPES | GUIDED),
+    (Frozen, RULED | SLOPES | GUIDED | ATTENTION),
 ]
 
 Explain = Callable[..., Result]
@@ -116,8 +118,8 @@ def pictured() -> set[str]:
 
 
 def left_out(result: Result) -> dict[str, str]:
-    notes = (line.removeprefix("warning: ").split(" is left out: ") for line in result.err.splitlines())
-    return {note[0]: note[1] for note in notes if len(note) == 2}
+    notes = (re.split(r" (?:is|are) left out: ", line.removeprefix("warning: ")) for line in result.err.splitlines())
+    return {name: note[1] for note in notes if len(note) == 2 for name in re.split(", | and ", note[0])}
 
 
 @pytest.mark.parametrize(("kind", "refused"), CASES, ids=lambda value: getattr(value, "__name__", ""))

@@ -81,8 +81,14 @@ def test_both_flags_choose_deconvs_methods(flags: list[str], cnnviz: Cnnviz, fak
 def test_options_stand_under_the_methods_that_read_them() -> None:
     assert readers(("saliency", "max_sigma")) == "Options of blur-ig"
     assert readers(("saliency", "segments")) == "Options of kernel-shap, lime"
-    assert readers(("gradcam", "layer")) == "Options of every method but cam, fullgrad"
-    assert readers(("gradcam", "smooth")) == "Options of every method"
+    assert (
+        readers(("gradcam", "layer"))
+        == "Options of every method but attention-rollout, cam, fullgrad, legrad, transformer-attribution"
+    )
+    assert (
+        readers(("gradcam", "smooth"))
+        == "Options of every method but attention-rollout, legrad, transformer-attribution"
+    )
     assert readers(("features", "layer")) == "Options of features"
     assert len(list(methods("features"))) == 1
 

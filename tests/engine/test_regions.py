@@ -17,7 +17,7 @@ from dreaming import AsItIs, Plainly, ascent
 from engine.test_fold import lively
 from engine.test_split import Doubled
 from engine.test_stream import Noisy
-from methods.test_laws import METHODS, assert_same, quick
+from methods.test_laws import CONVOLUTIONAL, assert_same, quick
 from peers import close, raw_maps
 from running import numbers, recipe_of, run_method
 from torch import Tensor, nn
@@ -396,7 +396,7 @@ def test_bins_that_hold_a_signal_already_have_no_rule() -> None:
 REFUSED = {"cam": "average"}
 """What cannot apply to these networks, and a word of why."""
 
-APPLY = [name for name in METHODS if name not in REFUSED]
+APPLY = [name for name in CONVOLUTIONAL if name not in REFUSED]
 each_method = pytest.mark.parametrize("name", APPLY)
 
 

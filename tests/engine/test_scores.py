@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from methods.test_laws import CONVOLUTIONAL
 from running import given_for, numbers
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.method import InputSpec, MethodContext, find_method, methods
+from cnnviz_cli.core.method import InputSpec, MethodContext, find_method
 from cnnviz_cli.core.needs import Gradient
 from cnnviz_cli.core.objectives import Contrast, FinerContrast, Negated, Objective, TargetLogit, TargetProbability
 from cnnviz_cli.core.scores import probabilities, to_two_classes
@@ -136,7 +137,7 @@ def panels(name: str, net: nn.Module, batch: Tensor, targets: list[list[int]], *
     return recipe.explain(seen.evidence.only(recipe.needs))
 
 
-METHODS = [method.name for method in methods()]
+METHODS = list(CONVOLUTIONAL)
 
 
 @pytest.mark.parametrize("name", METHODS)

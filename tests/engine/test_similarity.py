@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from methods.test_laws import METHODS, assert_same, quick
+from methods.test_laws import CONVOLUTIONAL, assert_same, quick
 from peers import close, raw_maps
 from running import given_for, numbers
 from torch import Tensor, nn
@@ -362,7 +362,7 @@ REFUSED = {
 }
 """What has no meaning here, and a word of why."""
 
-APPLY = [name for name in METHODS if name not in REFUSED]
+APPLY = [name for name in CONVOLUTIONAL if name not in REFUSED]
 each_method = pytest.mark.parametrize("name", APPLY)
 
 

@@ -21,6 +21,16 @@ from cnnviz_cli.engine import Plan, observe
 
 METHODS = {m.name: m for m in methods()}
 
+TRANSFORMERS = ("attention-rollout", "legrad", "transformer-attribution")
+"""Methods that read attention, which no convolutional network has."""
+
+CONVOLUTIONAL = {name: method for name, method in METHODS.items() if name not in TRANSFORMERS}
+
+
+def nets_of(name: str) -> tuple[type[nn.Module], ...]:
+    """The tiny networks that a method applies to, the one with most of the traps at the end."""
+    return (tiny.Transformer,) if name in TRANSFORMERS else tiny.NETS
+
 
 QUICK = {
     "samples": 3, "steps": 4, "masks": 6, "draws": 40, "cells": 4, "noisy_masks": 2, "mask_steps": 3, "noisy_inputs": 2,
@@ -49,12 +59,13 @@ def variations(method: Method) -> Iterator[dict[str, Any]]:
 
 
 # The defaults on every network; what an option changes on one that has most of the traps.
-CASES = [(name, {}, kind) for name in METHODS for kind in tiny.NETS]
-CASES += [(name, options, tiny.Residual) for name, method in METHODS.items() for options in variations(method)]
+CASES = [(name, {}, kind) for name in METHODS for kind in nets_of(name)]
+CASES += [(name, options, nets_of(name)[-1]) for name, method in METHODS.items() for options in variations(method)]
 each_case = pytest.mark.parametrize(
     ("name", "options", "kind"), CASES, ids=[f"{name}-{options}-{kind.__name__}" for name, options, kind in CASES]
 )
 each_net = pytest.mark.parametrize("kind", tiny.NETS, ids=[k.__name__ for k in tiny.NETS])
+each_net_of_it = pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in METHODS for kind in nets_of(name)])
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -98,8 +109,9 @@ def test_results_are_finite_even_for_a_constant_image_and_a_dead_layer(
     name: str, options: dict[str, Any], kind: type[nn.Module], run: Runner
 ) -> None:
     alive, dead = tiny.build(kind), tiny.build(kind)
-    dead.conv2.weight.zero_()
-    dead.conv2.bias.fill_(-1)
+    layer = dead.blocks[1].out if kind is tiny.Transformer else dead.conv2
+    layer.weight.zero_()
+    layer.bias.fill_(-1)
     for net in (alive, dead):
         for batch in (torch.zeros(2, 3, tiny.SIZE, tiny.SIZE).double(), tiny.pictures(2)):
             for panel in run(name, net, batch, **quick(name, **options)):
@@ -109,15 +121,14 @@ def test_results_are_finite_even_for_a_constant_image_and_a_dead_layer(
 
 @each_method
 def test_the_chunk_leaves_no_trace(name: str, run: Runner) -> None:
-    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
+    net, batch = tiny.build(nets_of(name)[-1]), tiny.pictures(2)
     if not Plan.of(recipe_of(name, net, **quick(name)).needs).streams:
         return
     whole, single = run(name, net, batch, **quick(name)), run(name, net, batch, how={"memory": 1}, **quick(name))
     assert_same(whole, single, slice(None), rtol=1e-9, atol=1e-12)
 
 
-@each_method
-@each_net
+@each_net_of_it
 def test_nothing_is_changed_also_when_explaining_fails(
     name: str, kind: type[nn.Module], run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +160,7 @@ def observe_takes_gradients(name: str, net: nn.Module) -> bool:
 
 @each_method
 def test_the_evidence_is_not_modified(name: str) -> None:
-    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
+    net, batch = tiny.build(nets_of(name)[-1]), tiny.pictures(2)
     recipe = recipe_of(name, net, **quick(name))
     evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class, given=given_for(batch)).evidence
     before = {need: evidence[need].clone() for need in recipe.needs}
@@ -159,7 +170,7 @@ def test_the_evidence_is_not_modified(name: str) -> None:
 
 @each_method
 def test_every_need_is_declared_and_every_declared_need_is_used(name: str) -> None:
-    net, batch = tiny.build(tiny.Plain), tiny.pictures(2)
+    net, batch = tiny.build(nets_of(name)[0]), tiny.pictures(2)
     recipe = recipe_of(name, net, **quick(name))
     evidence = observe(net, batch, Plan.of(recipe.needs), tiny.first_class, given=given_for(batch)).evidence
     for left_out in recipe.needs:
@@ -173,7 +184,7 @@ def test_every_need_is_declared_and_every_declared_need_is_used(name: str) -> No
 @each_net
 def test_together_equals_alone(kind: type[nn.Module], run: Runner) -> None:
     net, batch = tiny.build(kind), tiny.pictures(2)
-    recipes = {name: recipe_of(name, net, **quick(name)) for name in METHODS}
+    recipes = {name: recipe_of(name, net, **quick(name)) for name in CONVOLUTIONAL}
     plan = Plan.of(need for recipe in recipes.values() for need in recipe.needs)
     evidence = observe(net, batch, plan, tiny.first_class, given=given_for(batch)).evidence
     for name, recipe in recipes.items():
@@ -183,7 +194,7 @@ def test_together_equals_alone(kind: type[nn.Module], run: Runner) -> None:
 
 @each_method
 def test_targets_are_explained_each_for_itself(name: str, run: Runner) -> None:
-    net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
+    net, batch = tiny.build(nets_of(name)[-1]), tiny.pictures(2)
     wanted = torch.tensor([[3, 1], [0, 4]])
     if not recipe_of(name, net, **quick(name)).follows_target:
         return

@@ -124,7 +124,12 @@ def test_methods_on_the_input_apply_and_the_others_say_why_not(
     prices = find_costs(str(programs[way]), methods(), reporter, allow_code=True)
     assert {name for name, price in prices.items() if not price.refusal} == ON_THE_INPUT
     kind = "TorchScript" if way == "scripted" else "a torch.export program"
-    for name, seen in {"guided-backprop": "rectifiers", "lrp": "operations", "fullgrad": "biases"}.items():
+    for name, seen in {
+        "guided-backprop": "rectifiers",
+        "lrp": "operations",
+        "fullgrad": "biases",
+        "legrad": "attention",
+    }.items():
         assert prices[name].refusal == f"parts of this network are {kind}, whose {seen} cannot be seen"
     assert "runs as a whole" in prices["gradcam"].refusal
     assert "\n" not in "".join(price.refusal for price in prices.values())
