@@ -34,6 +34,9 @@ PEERS = ("captum", "grad-cam", "saliency", "torchcam", "zennit")
 NO_PEER = {
     "deconvnet": "none projects a feature map back, as in the paper; captum's Deconvolution and zennit's DeconvNet "
     "start from a class score, like `class` in cnnviz",
+    "attention-rollout": "none of the five libraries has it; its authors' formula is written out in tests",
+    "legrad": "none of the five libraries has it; its authors' formula is written out in tests",
+    "transformer-attribution": "none of the five libraries has it; its authors' formula is written out in tests",
     "randomcam": "a baseline with random weights; grad-cam's RandomCAM draws from NumPy's global state",
     "rise": "none of the five libraries has it; tests/methods derives it again from its masks",
 }

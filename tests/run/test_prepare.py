@@ -212,9 +212,10 @@ def test_a_default_that_does_not_fit_is_no_mistake(prepared: Prepare, monkeypatc
     monkeypatch.setattr(preparation, "find_head", lambda *_a: None)
     found, warned = prepared(Dense, "all")
     assert names(found) == ["idle"]
-    assert len(warned) == 3
+    assert len(warned) == 2
     reason = "no module of tiny has maps, so there is no layer to read; of 'fc': it returns a tensor of shape (1, 5)"
-    assert warned[0] == f"gradcam is left out: {reason}"
+    # One line for a reason.
+    assert warned[0] == f"gradcam and bent+ are left out: {reason}"
 
 
 def test_where_nothing_is_left_the_first_reason_is_the_answer(
