@@ -112,8 +112,10 @@ def read_layers(context: PassContext, need: AttentionLayers) -> Tensor:
             own = score
             if block != last and output is not None and end is not None and output.shape == end.shape:
                 own = _score_behind(context, need.of, last, output)
-            (found,) = torch.autograd.grad(own, run.recorded, retain_graph=True, allow_unused=True)
-            gradient = torch.zeros_like(run.weights) if found is None else found.view(run.weights.shape)
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(
+                own, run.recorded, retain_graph=True, allow_unused=True
+            )
+            gradient = torch.zeros_like(run.weights) if found[0] is None else found[0].view(run.weights.shape)
             everyone = run.weights.new_full((len(batch), run.queries), 1 / run.queries)
             taken = run.carry(everyone, need.by.pass_on(run.weights, gradient))
             skipped, height, width = run.grid

@@ -291,6 +291,7 @@ class _AttentionMode(TorchFunctionMode):
         wanted, mean = named.get("need_weights", True), named.get("average_attn_weights", True)
         named.update(need_weights=True, average_attn_weights=False)
         output, weights = functional.multi_head_attention_forward(*args, **named)
+        assert weights is not None  # since they are asked for
         # What it returns is a view beside the way to the output; what it is a view of lies on the way.
         self._add(weights if weights._base is None else weights._base)
         return output, (weights.mean(1) if mean else weights) if wanted else None
