@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -63,6 +64,8 @@ class KeptMaps:
             return None
         try:
             data = read_regular(locate(self._run.root, grey["path"]), _MOST_GREY)
+            if sha256(data).hexdigest() != grey["sha256"]:
+                raise ValueError("it is another picture")
             with Image.open(BytesIO(data), formats=("WEBP",)) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ValueError("too large")
@@ -84,10 +87,8 @@ def place_map(values: Floats, record: Mapping[str, Any], size: Size) -> Floats |
     whole, seen = size_of(record), record.get("seen")
     if whole is None or not seen:
         return None
-    (across, down), (left, top, right, bottom) = (
-        [side / full for side, full in zip(size, whole, strict=True)],
-        seen["box"],
-    )
+    across, down = size[0] / whole[0], size[1] / whole[1]
+    left, top, right, bottom = seen["box"]
     box = (left * across, top * down, right * across, bottom * down)
     if not (box[0] < min(box[2], size[0]) and box[1] < min(box[3], size[1]) and box[2] > 0 and box[3] > 0):
         return None
