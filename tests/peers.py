@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision import models
+
+
+def vgg11(*, batch_norm: bool) -> nn.Module:
+    """Its features as they are; its classifier's 120 million weights would only take time and a gigabyte."""
+    layers = models.vgg.make_layers(models.vgg.cfgs["A"], batch_norm=batch_norm)
+    head = nn.Sequential(nn.Linear(512, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 10))
+    parts = {"features": layers, "avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classifier": head}
+    return nn.Sequential(OrderedDict(parts))
 
 
 def raw_maps(tool: Any, net: nn.Module, batch: Tensor, targets: Any, **how: Any) -> Tensor:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from unittest.mock import patch
 
 import numpy as np
@@ -20,6 +21,9 @@ from cnnviz_cli.models.spec.catalog import PACKAGED, model_facts
 
 SIDES = (64, 56, 96, 112, 128, 160, 224)
 """Inputs to try, in pixels; the first that a network takes is its smallest. 56 and 112 are for patches of 14."""
+
+KNOWN_SIDES = {"inception_v3": 112, "maxvit_t": 224}
+"""What `smallest` finds after the longest searches; `small` sees to it that they stay right."""
 
 _POOL = 4_194_301
 """Numbers that are drawn; every tensor takes its values from somewhere among them, a larger one again and again."""
@@ -48,11 +52,25 @@ def small(name: str) -> Small:
     parameters (tables of positions) is as its constructor makes it.
     """
     usual = outline(name)[1].resolve(["last-conv"])
-    side = next(side for side in SIDES if _last(name, side) == usual)
+    side = KNOWN_SIDES.get(name) or smallest(name)
+    net = filled(name, side)
+    layers = probe_layers(net, (3, side, side), name)
+    assert layers.resolve(["last-conv"]) == usual, f"{name} is no longer whole at {side} pixels"
+    return Small(net, side, layers)
+
+
+def smallest(name: str) -> int:
+    """The first of `SIDES` at which the default layer is the usual one."""
+    usual = outline(name)[1].resolve(["last-conv"])
+    return next(side for side in SIDES if _last(name, side) == usual)
+
+
+def filled(name: str, side: int) -> nn.Module:
+    """A network of the catalogue for an input of such a side, in eval mode, with the values that `small` says."""
     with _no_parameters():
         net = _built(name, side).eval()
     _fill(net, seed=sum(name.encode()))
-    return Small(net, side, probe_layers(net, (3, side, side), name))
+    return net
 
 
 def batch(count: int, side: int, seed: int = 0) -> Tensor:
@@ -63,6 +81,7 @@ def batch(count: int, side: int, seed: int = 0) -> Tensor:
     return torch.stack(grown).sum(0).contiguous(memory_format=torch.channels_last)
 
 
+@cache
 def outline(name: str) -> tuple[int, ModelLayers]:
     """The side of the input that a network's default weights were trained with, and its layers there.
 
@@ -78,6 +97,7 @@ def _layers(name: str, side: int) -> ModelLayers:
     return probe_layers(net.to("meta"), (3, side, side), name)
 
 
+@cache
 def _last(name: str, side: int) -> tuple[str, ...]:
     """The default layer; none where the input is too small."""
     try:

@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 from engine.test_stream import Noisy
+from peers import vgg11
 from running import given_for
 from torch import Tensor, nn
 from torch.nn import functional
@@ -501,7 +502,8 @@ def test_on_torchvisions_classifiers(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         settings = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-        net = lively(models.get_model(name, weights=None, **settings).eval().requires_grad_(False))
+        net = vgg11(batch_norm=True) if name == "vgg11_bn" else models.get_model(name, weights=None, **settings)
+        lively(net.eval().requires_grad_(False))
     norms = [layer for layer, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)]
     batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     assert len(norms) - count_folded(net, batch) == CLASSIFIERS[name]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import tiny
 import torch
+from peers import vgg11
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
@@ -385,7 +386,11 @@ def test_a_padded_border_takes_no_flat_relevance() -> None:
 def _network(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = models.get_model(name, weights=None, num_classes=10) if name == "resnet18" else _vgg(name)
+        net = (
+            models.get_model(name, weights=None, num_classes=10)
+            if name == "resnet18"
+            else vgg11(batch_norm=name == "vgg11_bn")
+        )
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, std=0.1)
@@ -393,13 +398,6 @@ def _network(name: str) -> nn.Module:
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.1)
         return net.double().eval().requires_grad_(False)
-
-
-def _vgg(name: str) -> nn.Module:
-    """Its features as they are; its classifier's 120 million weights would only take time."""
-    layers = models.vgg.make_layers(models.vgg.cfgs["A"], batch_norm=name.endswith("bn"))
-    head = nn.Sequential(nn.Linear(512, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 10))
-    return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
 def _zennit(

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import tiny
 import torch
+from peers import vgg11
 from running import Runner
 from torch import Tensor, nn
 from torch.nn import functional
@@ -317,7 +318,8 @@ def _zoo(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision announces the cost of initialising googlenet
         torch.manual_seed(0)
-        net = models.get_model(name, weights=None).double().eval().requires_grad_(False)
+        net = vgg11(batch_norm=True) if name == "vgg11_bn" else models.get_model(name, weights=None)
+        net = net.double().eval().requires_grad_(False)
         batch = torch.randn(2, 3, 96, 96).double()
         # The top class: of another one random weights may leave nothing but zeros after a ReLU.
         return net, batch, net(batch).argmax(1, keepdim=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -29,14 +29,27 @@ def field_of(function: Function, sides: tuple[int, int] = SIDES) -> ReceptiveFie
     return tracker.track_of(y).field
 
 
-def support(function: Function, row: int, column: int, sides: tuple[int, int] = SIDES) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the input pixels with a gradient, over many inputs (max-pools choose one)."""
-    touched = torch.zeros(sides, dtype=torch.bool)
-    for seed in range(60):
-        x = torch.rand(1, 2, *sides, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        x.requires_grad_()
-        (gradient,) = torch.autograd.grad(function(x)[0, :, row, column].sum(), x)
-        touched |= gradient[0].abs().sum(0) > 0
+@cache
+def many_inputs() -> Tensor:
+    """(60, 2, *SIDES) values between 0 and 1."""
+    drawn = (torch.Generator().manual_seed(seed) for seed in range(60))
+    return torch.cat([torch.rand(1, 2, *SIDES, generator=each, dtype=torch.float64) for each in drawn])
+
+
+Box = tuple[int, int, int, int]
+
+
+def supports(function: Function, places: Sequence[tuple[int, int]]) -> list[Box]:
+    """Of each row and column of a function's maps left, top, right, bottom of the input pixels with a gradient, over
+    many inputs (max-pools choose one)."""
+    x = many_inputs().clone().requires_grad_()
+    y = function(x)
+    return [box_of(torch.autograd.grad(y[:, :, *place].sum(), x, retain_graph=True)[0]) for place in places]
+
+
+def box_of(gradient: Tensor) -> Box:
+    """Left, top, right, bottom of the pixels of (B, C, H, W) that are not zero everywhere."""
+    touched = (gradient != 0).any(0).any(0)
     rows, columns = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
     return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
@@ -50,9 +63,13 @@ def check(function: Function, border: bool = True) -> None:
     field = field_of(function)
     assert field is not None
     rows, columns = function(torch.rand(1, 2, *SIDES, dtype=torch.float64)).shape[2:]
-    for row in {0, rows // 2, rows - 1} if border else {rows // 2}:
-        for column in {0, columns // 2, columns - 1} if border else {columns // 2}:
-            assert clipped(field.box(row, column)) == support(function, row, column)
+    places = [
+        (row, column)
+        for row in ({0, rows // 2, rows - 1} if border else {rows // 2})
+        for column in ({0, columns // 2, columns - 1} if border else {columns // 2})
+    ]
+    for place, found in zip(places, supports(function, places), strict=True):
+        assert clipped(field.box(*place)) == found
 
 
 def conv(inputs: int, outputs: int, kernel: Any, **settings: Any) -> nn.Conv2d:
@@ -94,8 +111,8 @@ class Shuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         one, two = self.conv(x).chunk(2, dim=1)
         y = torch.cat((one, functional.avg_pool2d(two, 3, 1, 1)), dim=1)
-        y = y.view(1, 2, 2, *y.shape[2:]).transpose(1, 2).contiguous()
-        return y.view(1, 4, *y.shape[3:])
+        y = y.view(len(y), 2, 2, *y.shape[2:]).transpose(1, 2).contiguous()
+        return y.view(len(y), 4, *y.shape[3:])
 
 
 class ChannelsLast(nn.Module):
@@ -200,7 +217,7 @@ def check_size(net: Function) -> None:
     assert field is not None
     rows, columns = net(torch.rand(1, 2, *SIDES, dtype=torch.float64)).shape[2:]
     box = field.box(rows // 2, columns // 2)
-    left, top, right, bottom = support(net, rows // 2, columns // 2)
+    ((left, top, right, bottom),) = supports(net, [(rows // 2, columns // 2)])
     expected = clipped(box)
     assert (left, top) >= expected[:2]
     assert (right, bottom) <= expected[2:]
@@ -297,7 +314,7 @@ def test_the_fields_of_a_family_are_the_support_of_its_gradients(model: str, mon
     """Weights are positive and pools average, so that every way from a pixel to a position carries some gradient."""
     monkeypatch.setattr(functional, "max_pool2d", averaging)
     side = 112
-    net = positive(model)
+    net = positive(model, side)
     layers = probe_layers(net, (3, side, side), model)
     within = [layers[name] for name in layers.resolve(["stages"]) if sees_less_than(layers[name].field, side)]
     assert len(within) >= 2
@@ -311,10 +328,7 @@ def test_the_fields_of_a_family_are_the_support_of_its_gradients(model: str, mon
         for row, column in ((rows // 2, columns // 2), (0, 0)):
             assert info.field is not None
             (slope,) = torch.autograd.grad(kept[info.name][0, :, row, column].sum(), picture, retain_graph=True)
-            touched = slope[0].abs().sum(0) > 0
-            down, across = touched.any(1).nonzero().flatten(), touched.any(0).nonzero().flatten()
-            box = (int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1)
-            assert box == clipped(info.field.box(row, column), (side, side)), info.name
+            assert box_of(slope) == clipped(info.field.box(row, column), (side, side)), info.name
 
 
 def keep(kept: dict[str, Tensor], name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -331,9 +345,9 @@ def averaging(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
     return functional.avg_pool2d(x, kernel_size, stride, padding, bool(named.get("ceil_mode", False)))
 
 
-def positive(model: str) -> nn.Module:
+def positive(model: str, side: int) -> nn.Module:
     """A classifier whose weights are positive and small enough that no activation saturates."""
-    net = zoo.small(model).net
+    net = zoo.filled(model, side)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data.abs_().add_(0.01)
