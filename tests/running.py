@@ -18,6 +18,7 @@ from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import CLASSES
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.models.inspect.facts import STANDARD_FACTS
+from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.run.explain import Explainer
 from cnnviz_cli.run.session import Session, method_context
@@ -25,11 +26,24 @@ from cnnviz_cli.run.session import Session, method_context
 Runner = Callable[..., Sequence[Panel]]
 
 
+def layers_of(net: nn.Module, size: int) -> ModelLayers:
+    """The layers of a network; of those of `tiny` they are found once for each architecture."""
+    if type(net) not in tiny.NETS:
+        return probe_layers(net, (3, size, size), "tiny")
+    key = (type(net), repr(net), size)
+    if key not in _LAYERS:
+        _LAYERS[key] = probe_layers(net, (3, size, size), "tiny")
+    return _LAYERS[key]
+
+
+_LAYERS: dict[tuple[type[nn.Module], str, int], ModelLayers] = {}
+
+
 def recipe_of(
     name: str, net: nn.Module, rank: int = 0, size: int = tiny.SIZE, *, counterfactual: bool = False, **options: Any
 ) -> Recipe:
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
-    layers = probe_layers(net, (3, size, size), "tiny")
+    layers = layers_of(net, size)
     method = find_method(name)
     scope = method_context(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
     return method.build(method.options(**options), replace(scope, rank=rank, counterfactual=counterfactual))

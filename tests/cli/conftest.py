@@ -44,8 +44,9 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def cnnviz(capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line, in this process."""
+def cnnviz(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command line, in this process alone: of so few images, processes that read and draw take longer to start."""
+    monkeypatch.setenv("CNNVIZ_WORKERS", "0")
 
     def run(*arguments: str | Path) -> Result:
         code = main([str(argument) for argument in arguments])

@@ -62,6 +62,18 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             os.waitpid(pid, os.WNOHANG)
 
 
+_CALM: dict[str, dict[str, bytes]] = {}
+
+
+def calm(tmp_path: Path, images: int, **settings: Any) -> dict[str, bytes]:
+    """The files of a run of so many photographs in this process alone, to which nothing happens; made once."""
+    key = repr((images, sorted(settings.items())))
+    if key not in _CALM:
+        run(tmp_path / "calm", photographs(tmp_path / "for calm", images), **settings)
+        _CALM[key] = files_of(tmp_path / "calm")
+    return _CALM[key]
+
+
 def manifest_of(out: Path) -> Manifest:
     return Manifest.model_validate_json((out / "manifest.json").read_bytes())
 
@@ -170,7 +182,7 @@ def test_a_replica_that_dies_once_costs_nothing(
     job: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: list[int]
 ) -> None:
     sources = photographs(tmp_path / "in", 10)
-    run(tmp_path / "calm", sources, **settings)
+    expected = calm(tmp_path, 10, **settings)
     fate = Fate(tmp_path / "deaths", 1, kill_with(signal.SIGSEGV))
     if job == "compute":
         at_batch(1, fate, monkeypatch)
@@ -180,7 +192,7 @@ def test_a_replica_that_dies_once_costs_nothing(
     run(tmp_path / "out", sources, heard, replicas="2", **settings)
     assert fate.count == 1
     assert len(forked) == 3
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "out") == expected
     assert sorted(heard.done_) == sorted(source.name for source in sources)
 
 
@@ -225,11 +237,11 @@ def test_memory_that_runs_out_leaves_fewer_replicas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: list[int]
 ) -> None:
     sources = photographs(tmp_path / "in", 16)
-    run(tmp_path / "calm", sources)
+    expected = calm(tmp_path, 16)
     at_batch(3, Fate(tmp_path / "deaths", 1, kill_with(signal.SIGKILL)), monkeypatch)
     heard = Listener()
     run(tmp_path / "out", sources, heard, replicas="3")
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "out") == expected
     assert [text for text in heard.warned if "memory" in text] == [
         "a replica was killed, most often for want of memory: 2 go on (--replicas N)"
     ]
@@ -248,8 +260,7 @@ def test_images_of_which_every_replica_dies_end_the_run(tmp_path: Path, monkeypa
     assert fate.count == 3
     outcome = run(tmp_path / "out", sources, replicas="2")
     assert outcome.done_before == 8
-    run(tmp_path / "calm", sources)
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "out") == calm(tmp_path, 10)
 
 
 def test_a_disk_that_refuses_a_replica_ends_the_run(tmp_path: Path, forked: list[int]) -> None:
@@ -295,8 +306,7 @@ def test_an_interruption_keeps_what_is_finished_and_leaves_no_process(
     assert list((tmp_path / "out").rglob("*.tmp")) == []
     assert len(forked) == 2
     assert run(tmp_path / "out", sources, replicas="3", **settings).status == "partial"
-    run(tmp_path / "calm", sources, **settings)
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "out") == calm(tmp_path, len(sources), **settings)
     heard = Listener()
     assert run(tmp_path / "out", sources, heard, replicas="2", **settings).done_before == (35 if not settings else 0)
 
@@ -384,8 +394,7 @@ def test_a_signal_to_all_processes_is_heard_by_one(number: signal.Signals, tmp_p
     assert all(gone(pid) for pid in pids)
     assert list((tmp_path / "out").rglob("*.tmp")) == []
     run(tmp_path / "out", sources, batch_size="1")
-    run(tmp_path / "calm", sources, batch_size="1")
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "out") == calm(tmp_path, len(sources), batch_size="1")
 
 
 def test_replicas_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
@@ -398,8 +407,7 @@ def test_replicas_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     assert all(gone(pid) for pid in pids)
     outcome = run(tmp_path / "out", sources, replicas="2", batch_size="1")
     assert 1 <= outcome.done_before < 90
-    run(tmp_path / "calm", sources, batch_size="1")
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+    assert files_of(tmp_path / "out") == calm(tmp_path, len(sources), batch_size="1")
 
 
 def planned(
