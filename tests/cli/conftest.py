@@ -46,10 +46,12 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def cnnviz(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command line, in this process alone: of so few images, processes that read and draw take longer to start."""
-    monkeypatch.setenv("CNNVIZ_WORKERS", "0")
 
     def run(*arguments: str | Path) -> Result:
-        code = main([str(argument) for argument in arguments])
+        with monkeypatch.context() as patch:
+            if arguments[:1] != ("config",):  # which tells of the environment
+                patch.setenv("CNNVIZ_WORKERS", "0")
+            code = main([str(argument) for argument in arguments])
         return Result(code, *capsys.readouterr())
 
     return run
