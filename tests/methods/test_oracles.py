@@ -318,11 +318,20 @@ def _zoo(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision announces the cost of initialising googlenet
         torch.manual_seed(0)
-        net = vgg11(batch_norm=True) if name == "vgg11_bn" else models.get_model(name, weights=None)
+        net = _vgg() if name == "vgg11_bn" else models.get_model(name, weights=None)
         net = net.double().eval().requires_grad_(False)
         batch = torch.randn(2, 3, 96, 96).double()
         # The top class: of another one random weights may leave nothing but zeros after a ReLU.
         return net, batch, net(batch).argmax(1, keepdim=True)
+
+
+def _vgg() -> nn.Module:
+    """Convolutions start as torchvision's do: by torch's own values signals fade from layer to layer."""
+    net = vgg11(batch_norm=True)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net
 
 
 def _class_deconvolutions(name: str) -> tuple[Tensor, Tensor, Tensor]:
