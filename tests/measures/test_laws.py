@@ -98,12 +98,17 @@ def test_the_chunk_leaves_no_trace(name: str) -> None:
         same(one.panels[0][0], other.panels[0][0])
 
 
+@cache
+def all_together() -> list[JudgedImage]:
+    """What all measures say of two images with the maps of several methods."""
+    return judge_batch(sharp(), photographs(2), "gradcam,gradient,lrp", ",".join(NAMES), how=QUICK)
+
+
 @each_measure
 def test_other_measures_and_methods_beside_it_change_nothing(name: str) -> None:
     net, batch = sharp(), photographs(2)
     alone = of_map(judged(name, net, batch, controls=False))
-    beside = of_map(judge_batch(net, batch, "gradcam,gradient,lrp", ",".join(NAMES), how=QUICK))
-    for one, other in zip(alone, beside, strict=True):
+    for one, other in zip(alone, of_map(all_together()), strict=True):
         columns = set(MEASURES[name].column_names)
         same(one, replace(other, **only(other, columns, name)))
 
