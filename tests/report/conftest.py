@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,51 +66,84 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--process-per-site", "--in-process-gpu", "--no-zygote"],
+        )
         yield opened
         opened.close()
 
 
+@dataclass
+class Tabs:
+    """Pages of one profile without a network. They are used again: a new one costs a process.
+
+    Attributes:
+        said: what consoles say that they should not, and what is asked for that is no file.
+    """
+
+    context: BrowserContext
+    said: list[str] = field(default_factory=list)
+    kept: list[Page] = field(default_factory=list)
+
+    def take(self, number: int) -> Page:
+        """The page of this number, from 0."""
+        if number == len(self.kept):
+            page = self.context.new_page()
+            page.on("pageerror", lambda error: self.said.append(str(error)))
+            page.on("console", self._tell)
+            page.on("request", self._ask)
+            self.kept.append(page)
+        return self.kept[number]
+
+    def _tell(self, message: Any) -> None:
+        # Tests read pixels of canvases, which the page does not; Chromium says that this could be faster.
+        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:
+            self.said.append(message.text)
+
+    def _ask(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:", "about:blank")):
+            self.said.append(f"asked for {request.url}")
+
+
 @pytest.fixture(scope="session")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One profile for all pages, which has no network."""
-    made = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
-    made.set_default_timeout(15_000)
-    yield made
-    made.close()
+def tabs(browser: Browser) -> Iterator[Tabs]:
+    context = browser.new_context(offline=True)
+    context.set_default_timeout(15_000)
+    yield Tabs(context)
+    context.close()
 
 
 Open = Callable[..., "Page"]
 
 
+def until(page: Page, expression: str, wanted: Any) -> None:
+    """Wait for what an expression gives: the page draws when its turn comes, on a busy machine later."""
+    for _ in range(200):
+        if page.evaluate(expression) == wanted:
+            return
+        page.wait_for_timeout(50)
+    assert page.evaluate(expression) == wanted
+
+
 @pytest.fixture
-def open_page(context: BrowserContext) -> Iterator[Open]:
+def open_page(tabs: Tabs) -> Iterator[Open]:
     """Opens a page at an address. At the end no page may have said anything in its console, or asked for anything that
     is not a file."""
-    opened: list[Page] = []
-    said: list[str] = []
+    count = 0
 
-    def tell(message: Any) -> None:
-        # Tests read pixels of canvases, which the page does not; Chromium says that this could be faster.
-        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:
-            said.append(message.text)
-
-    def asked(request: Any) -> None:
-        if not request.url.startswith(("file:", "data:", "blob:")):
-            said.append(f"asked for {request.url}")
-
-    def open_one(path: Path, address: str = "", *, width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
-        page = context.new_page()
-        opened.append(page)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", tell)
-        page.on("request", asked)
+    def open_one(path: Path, address: str = "", *, width: int = 1100, height: int = 700) -> Page:
+        nonlocal count
+        page = tabs.take(count)
+        count += 1
+        page.goto("about:blank")  # a new fragment alone would load nothing
         page.set_viewport_size({"width": width, "height": height})
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme="light", media="screen", reduced_motion="reduce")
         page.goto(path.as_uri() + address)
         return page
 
+    tabs.said.clear()
     yield open_one
-    for page in opened:
-        page.close()
-    assert said == []
+    for page in tabs.kept:
+        page.goto("about:blank")
+    assert tabs.said == []

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
-from report.conftest import Open, Pages
+from report.conftest import Open, Pages, until
 from report.made_up import COUNT, FAILED, HOSTILE, NEGATIVE, name_of
 
 if TYPE_CHECKING:
@@ -60,20 +60,21 @@ def test_a_map_of_pixels_is_coloured_in_a_folder_and_in_a_single_file(open_page:
     single = open_page(pages.single, where)
     canvas = single.locator("dialog.detail .evidence canvas")
     canvas.wait_for()
-    colours = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
-    single.wait_for_timeout(100)
-    assert canvas.evaluate(colours) > 20
+    colours = """(() => { const canvas = document.querySelector('dialog.detail .evidence canvas');
+      return new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size > 20; })()"""
+    until(single, colours, True)
 
 
 def test_everything_by_keys_and_the_focus_comes_back(open_page: Open, pages: Pages) -> None:
     page = open_page(pages.folder)
     wait_for_cells(page)
     page.locator(".cell").first.focus()
-    for key in ("ArrowRight", "ArrowDown"):
-        page.keyboard.press(key)
-        page.wait_for_timeout(60)
-    started = int(page.evaluate("document.activeElement.dataset.at"))
-    assert started > 1
+    focused = "document.activeElement.dataset.at"
+    page.keyboard.press("ArrowRight")
+    until(page, focused, "1")
+    page.keyboard.press("ArrowDown")
+    started = 1 + page.evaluate("R.grid.per")
+    until(page, focused, str(started))
     page.keyboard.press("Enter")
     dialog = page.locator("dialog.detail")
     dialog.locator(".evidence").first.wait_for()
@@ -97,11 +98,11 @@ def test_everything_by_keys_and_the_focus_comes_back(open_page: Open, pages: Pag
     assert dialog.is_visible()
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
-    page.wait_for_timeout(100)
-    assert page.evaluate("document.activeElement.dataset.at") == str(started + 1)
+    until(page, focused, str(started + 1))
     page.keyboard.press("/")
     page.keyboard.type("espresso/")
-    assert page.locator("#count").inner_text().endswith(f"of {COUNT} images")
+    found = sum(name_of(number).startswith("espresso/") for number in range(COUNT))
+    until(page, "document.getElementById('count').innerText", f"{found} of {COUNT} images")
 
 
 def test_a_file_opens_by_a_key(open_page: Open, pages: Pages) -> None:
@@ -119,10 +120,8 @@ def test_the_matrix_filters_and_its_link_opens_the_same(open_page: Open, pages: 
     cell = page.locator("table button:not([disabled])").nth(1)
     found = int(re.sub(r"\D", "", cell.inner_text()))
     cell.click()
-    count = page.locator("#count")
-    assert count.inner_text() == f"{found} of {COUNT} images"
-    page.wait_for_timeout(200)
-    assert "truth=" in page.url
+    until(page, "document.getElementById('count').innerText", f"{found} of {COUNT} images")
+    until(page, "location.hash.includes('truth=')", True)
     assert "said=" in page.url
     again = open_page(pages.folder, "#" + page.url.split("#")[1])
     assert again.locator("#count").inner_text() == f"{found} of {COUNT} images"
@@ -138,16 +137,12 @@ def test_palette_and_opacity_change_the_pixels(open_page: Open, pages: Pages) ->
       return sum; }"""
     usual = page.evaluate(total)
     page.keyboard.press("p")
-    page.wait_for_timeout(50)
-    recoloured = page.evaluate(total)
-    assert recoloured[3] == usual[3]
-    assert recoloured[:3] != usual[:3]
+    until(page, f"({total})()[0] !== {usual[0]}", True)
+    assert page.evaluate(total)[3] == usual[3]
     page.keyboard.press("[")
-    page.wait_for_timeout(50)
-    assert page.evaluate(total)[3] < usual[3]
+    until(page, f"({total})()[3] < {usual[3]}", True)
     page.keyboard.press("o")
-    page.wait_for_timeout(50)
-    assert page.evaluate(total)[3] == 0
+    until(page, f"({total})()[3]", 0)
 
 
 def test_nobody_is_shut_out(open_page: Open, pages: Pages) -> None:
@@ -217,8 +212,7 @@ def test_an_open_image_is_printed_by_itself(open_page: Open, pages: Pages) -> No
     page = open_page(pages.folder, address_of(name_of(0)))
     page.locator("dialog.detail .evidence canvas").wait_for()
     page.emulate_media(media="print")
-    page.wait_for_timeout(100)
-    assert page.locator("dialog.detail .evidence canvas").is_visible()
+    page.locator("dialog.detail .evidence canvas").wait_for()
     assert page.locator("dialog.detail .bars").first.is_visible()
     for gone in (".grid", "header.head", "dialog.detail .bar button", "dialog.detail textarea"):
         assert not page.locator(gone).first.is_visible(), gone

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from report.conftest import Open, Pages
+from report.conftest import Open, Pages, until
 from report.made_up import NEGATIVE, name_of
 
 from cnnviz_cli.core.geometry import View
@@ -128,9 +128,8 @@ def test_one_scale_for_all_keeps_numbers_and_changes_colours(open_page: Open, pa
       return data.reduce((sum, value, k) => sum + (k % 4 === 3 ? value : 0), 0); }"""
     before = page.evaluate(alphas)
     page.evaluate("R.set({scale: 'shared'})")
-    page.wait_for_timeout(50)
+    until(page, f"({alphas})() < {before}", True)
     assert page.locator("dialog.detail .ends").inner_text() != own
-    assert page.evaluate(alphas) < before
 
 
 def test_modes_compare_two_maps_or_the_image(open_page: Open, pages: Pages) -> None:
@@ -141,8 +140,7 @@ def test_modes_compare_two_maps_or_the_image(open_page: Open, pages: Pages) -> N
     assert dialog.locator(".evidence canvas").count() == 1
     page.get_by_label("Compare with Layer-CAM", exact=False).first.check()
     assert dialog.locator(".evidence canvas").count() == 2
-    page.wait_for_timeout(200)
-    assert "other=" in page.url
+    until(page, "location.hash.includes('other=')", True)
     page.keyboard.press("j")  # B stays the same map of the next image
     assert "Layer-CAM" in dialog.locator(".pane").nth(1).inner_text()
     page.evaluate("R.set({mode: 'slider'})")
@@ -166,14 +164,15 @@ def test_blinking_waits_for_a_key_where_motion_is_reduced(open_page: Open, pages
     first = shown.inner_text()
     page.wait_for_timeout(900)
     assert shown.inner_text() == first
+    chip = "document.querySelector('dialog.detail .chip').innerText"
     page.keyboard.press("b")
-    assert shown.inner_text() != first
+    until(page, f"{chip} === {first!r}", False)
     page.keyboard.press("b")
+    until(page, f"{chip} === {first!r}", True)
     page.emulate_media(reduced_motion="no-preference")
     page.evaluate("R.set({mode: 'one'})")
     page.evaluate("R.set({mode: 'blink'})")
-    page.wait_for_timeout(1000)
-    assert shown.inner_text() != first
+    until(page, f"{chip} === {first!r}", False)
 
 
 def test_zooming_shows_the_pixels_of_both(open_page: Open, pages: Pages) -> None:
@@ -183,21 +182,20 @@ def test_zooming_shows_the_pixels_of_both(open_page: Open, pages: Pages) -> None
     fitted = percent.inner_text()
     for _ in range(4):
         page.keyboard.press("+")
-    page.wait_for_timeout(50)
+    until(page, "document.querySelector('.zoomed').style.transform.startsWith('scale(3.84')", True)
     moved = dialog.locator(".zoomed").evaluate_all("all => all.map(one => one.style.transform)")
     assert moved[0] == moved[1] != ""
-    assert int(percent.inner_text().split()[0]) > 3 * int(fitted.split()[0])
+    until(page, f"parseInt(document.querySelector('.percent').innerText) > {3 * int(fitted.split()[0])}", True)
     assert dialog.locator(".photo").first.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
     page.keyboard.press("0")
-    page.wait_for_timeout(50)
-    assert percent.inner_text() == fitted
+    until(page, "document.querySelector('.percent').innerText", fitted)
     # The place under the pointer stays where it is, in the second pane too.
     place = dialog.locator(".evidence").nth(1).bounding_box()
     assert place is not None
     page.mouse.move(place["x"] + 0.25 * place["width"], place["y"] + 0.75 * place["height"])
     before = page.evaluate("R.pointer.value")
     page.mouse.wheel(0, -120)
-    page.wait_for_timeout(50)
+    until(page, "document.querySelector('.zoomed').style.transform.startsWith('scale(1)')", False)
     page.mouse.move(place["x"] + 0.25 * place["width"] + 1, place["y"] + 0.75 * place["height"])
     after = page.evaluate("R.pointer.value")
     assert (after["x"], after["y"]) == pytest.approx((before["x"], before["y"]), abs=1)
@@ -212,6 +210,8 @@ def test_a_map_that_cannot_be_read_says_why(open_page: Open, pages: Pages) -> No
 
 
 def test_what_it_says_is_what_the_records_say(open_page: Open, pages: Pages) -> None:
+    from playwright.sync_api import expect
+
     page = opened(open_page, pages, 1)
     record: dict[str, Any] = page.evaluate("R.record(1)")
     facts = page.locator("dialog.detail .facts")
@@ -229,7 +229,7 @@ def test_what_it_says_is_what_the_records_say(open_page: Open, pages: Pages) -> 
     assert links["manifest"] == (pages.runs[0] / "manifest.json").as_uri()
     assert links["image"] == (pages.photos / name_of(1)).as_uri()
     facts.locator("summary").click()
-    assert name_of(1) in facts.locator("details pre").inner_text()
+    expect(facts.locator("details pre")).to_contain_text(name_of(1))
 
 
 def test_the_command_and_the_link_are_copied(open_page: Open, pages: Pages) -> None:
@@ -242,7 +242,7 @@ def test_the_command_and_the_link_are_copied(open_page: Open, pages: Pages) -> N
     assert page.locator("dialog.detail .told").inner_text() == "The command is copied."
     page.locator("#detail-title").focus()
     page.keyboard.press("y")
-    page.wait_for_timeout(50)
+    until(page, "window.copied.length", 2)
     text, link = page.evaluate("window.copied")
     assert text == command.locator("code").inner_text() == page.evaluate("R.record(1).then(one => one.maps[0].command)")
     assert link == pages.folder.as_uri() + "#" + urlencode({"open": name_of(1)})
@@ -251,6 +251,6 @@ def test_the_command_and_the_link_are_copied(open_page: Open, pages: Pages) -> N
 def test_a_note_is_kept_in_the_address(open_page: Open, pages: Pages) -> None:
     page = opened(open_page, pages, 2)
     page.locator("dialog.detail textarea").fill("why the sky?")
-    page.wait_for_timeout(250)
+    until(page, "location.hash.includes('note=')", True)
     again = open_page(pages.folder, "#" + page.url.split("#")[1])
     assert again.locator("dialog.detail textarea").input_value() == "why the sky?"

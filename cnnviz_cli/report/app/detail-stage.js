@@ -83,7 +83,7 @@
     const stage = useRef(), zoom = useRef(null), [room, setRoom] = useState(null), [split, setSplit] = useState(50), [second, flip] = useState(false);
     const mode = R.state.mode.value, size = record.size || [R.index.side, R.index.side], url = R.photoUrl(i, record), two = mode !== 'one';
     useLayoutEffect(() => {
-      const watch = new ResizeObserver(([entry]) => setRoom([entry.contentRect.width, entry.contentRect.height]));
+      const watch = new ResizeObserver(([entry]) => setRoom([Math.floor(entry.contentRect.width), Math.floor(entry.contentRect.height)]));
       watch.observe(stage.current);
       return () => watch.disconnect();
     }, []);
@@ -91,7 +91,12 @@
     const beside = mode === 'side' && fit(2, 1) >= fit(1, 2), side = mode === 'side';
     const limit = record.photo ? Infinity : MUDDY * R.index.side / Math.max(...size);
     const k = Math.min(side ? Math.max(fit(2, 1), fit(1, 2)) : fit(1, 1), limit);
-    const shown = [Math.max(1, Math.round(size[0] * k)), Math.max(1, Math.round(size[1] * k))], ready = Boolean(room && (url || R.asFigure(record, a)));
+    const shown = [Math.max(1, Math.round(size[0] * k)), Math.max(1, Math.round(size[1] * k))];
+    const beneath = side && !beside;
+    // Whole pixels everywhere: half of one would blur all of them.
+    const area = room && [Math.floor(beside ? (room[0] - GAP) / 2 : room[0]), Math.floor(beneath ? (room[1] - GAP) / 2 : room[1])];
+    const corner = area && {left: `${Math.floor((area[0] - shown[0]) / 2)}px`, top: `${Math.floor((area[1] - shown[1]) / 2)}px`};
+    const ready = Boolean(room && (url || R.asFigure(record, a)));
 
     // One zoom moves every pane: what is compared stays in the same place.
     useEffect(() => {
@@ -154,10 +159,10 @@
     const layer = (map, pane, style) => {
       const alt = `${R.source(i)}, ${R.titleOf(map)}`;
       if (R.asFigure(record, map)) return html`<div class=layer style=${style}><div class="zoomed whole"><${Figure} map=${map} alt=${alt} /></div></div>`;
-      return html`<div class=layer style=${style}><div class=zoomed style=${{width: `${shown[0]}px`, height: `${shown[1]}px`}}>
+      return html`<div class=layer style=${style}><div class=zoomed style=${{...corner, width: `${shown[0]}px`, height: `${shown[1]}px`}}>
         <${Evidence} url=${url} size=${size} shown=${shown} map=${record.drawn ? null : map} scale=${scale(map)} alt=${alt} /><${Cross} size=${size} pane=${pane} /></div></div>`;
     };
-    const pane = (name, content, captions) => html`<div class=pane key=${name} onPointerMove=${read(name)} onPointerDown=${read(name)} onPointerLeave=${() => { pointer.value = null; }}>${content}${captions}</div>`;
+    const pane = (name, content, captions) => html`<div class=pane key=${name} style=${{width: `${area[0]}px`, height: `${area[1]}px`}} onPointerMove=${read(name)} onPointerDown=${read(name)} onPointerLeave=${() => { pointer.value = null; }}>${content}${captions}</div>`;
     const drag = event => {
       if (event.type === 'pointerdown') event.currentTarget.setPointerCapture(event.pointerId);
       else if (!event.currentTarget.hasPointerCapture(event.pointerId)) return;
@@ -176,7 +181,7 @@
     } else if (ready) panes = pane('a', layer(a, 'a'), R.asFigure(record, a) ? null : caption('', a));
     const plain = R.asFigure(record, a), percent = Math.round(100 * (plain ? 1 : k) * zoomed.value);
     return html`<${Filters} maps=${[a, b]} /><div class=stage>
-      <div class="panes ${side && !beside ? 'stacked' : ''}" ref=${stage}>${url || R.asFigure(record, a) ? panes : html`<p class=nothing>There is no image to show.</p>`}</div>
+      <div class="panes ${beneath ? 'stacked' : ''}" ref=${stage}>${url || R.asFigure(record, a) ? panes : html`<p class=nothing>There is no image to show.</p>`}</div>
       <div class=under>${plain ? html`<p class=readout></p>` : html`<${Readout} maps=${two ? [a, b] : [a]} size=${size} />`}
         ${mode === 'slider' && html`<input class=split type=range min=0 max=100 step=1 value=${split} onInput=${e => setSplit(Number(e.target.value))} aria-label="Where A ends and B begins" />`}
         ${mode === 'blink' && html`<button type=button onClick=${() => R.detail.flip()}>${second ? 'Show A' : 'Show B'} <kbd>b</kbd></button>`}

@@ -90,7 +90,13 @@
         box.querySelector('#detail-title')?.focus();
       } else if (!open && box.open) box.close();
     }, [open]);
+    // What is open leads and the dialog follows: an image that is opened while another closes stays open.
+    const close = event => {
+      event.preventDefault();
+      R.set({open: ''});
+    };
     const closed = () => {
+      if (dialog.current.open) return;
       // The browser gives the focus back to what had it before, which is another image after a step.
       const at = now ? R.position(now.i) : -1;
       if (at >= 0) R.cursor.value = at;
@@ -99,6 +105,6 @@
       if (R.state.open.value !== '') R.set({open: ''});
       R.grid.focus();
     };
-    return html`<dialog class=detail ref=${dialog} aria-labelledby=detail-title onClose=${closed}>${open && html`<${Shown} i=${i} close=${() => dialog.current.close()} />`}</dialog>`;
+    return html`<dialog class=detail ref=${dialog} aria-labelledby=detail-title onCancel=${close} onClose=${closed}>${open && html`<${Shown} i=${i} close=${close} />`}</dialog>`;
   };
 }(globalThis.R = globalThis.R || {}));
