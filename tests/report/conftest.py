@@ -107,11 +107,17 @@ class Tabs:
 
 
 @pytest.fixture(scope="session")
-def tabs(browser: Browser) -> Iterator[Tabs]:
-    context = browser.new_context(offline=True)
-    context.set_default_timeout(15_000)
-    yield Tabs(context)
-    context.close()
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A profile without a network."""
+    made = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
+    made.set_default_timeout(15_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def tabs(context: BrowserContext) -> Tabs:
+    return Tabs(context)
 
 
 Open = Callable[..., "Page"]
@@ -132,7 +138,7 @@ def open_page(tabs: Tabs) -> Iterator[Open]:
     is not a file."""
     count = 0
 
-    def open_one(path: Path, address: str = "", *, width: int = 1100, height: int = 700) -> Page:
+    def open_one(path: Path, address: str = "", *, width: int = 1280, height: int = 800) -> Page:
         nonlocal count
         page = tabs.take(count)
         count += 1
