@@ -74,7 +74,8 @@ class KeptMaps:
             self._told.leave_out("maps that cannot be read", record["source"])
             return None
         low, high = scale
-        return (low + (high - low) * shares).astype(np.float32)
+        found: Floats = (low + (high - low) * shares).astype(np.float32)
+        return found
 
 
 def place_map(values: Floats, record: Mapping[str, Any], size: Size) -> Floats | None:
