@@ -28,7 +28,7 @@ EXIT_CODES = {
     ExitCode.BUG: "a bug in cnnviz",
     ExitCode.USAGE: "a wrong flag, key, name or value, or a method that does not apply to the network; "
     "nothing was done",
-    ExitCode.PARTIAL: "finished, but some images failed; `verify`: something differs",
+    ExitCode.PARTIAL: "finished, but some images failed; `verify`: something differs; `report`: something is gone",
     ExitCode.MODEL: "the model or its weights are unavailable or were rejected",
     ExitCode.OUTPUT: "the output cannot be written, or the disk is full",
     ExitCode.DEVICE: "the device is missing or runs out of memory",

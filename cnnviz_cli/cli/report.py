@@ -30,7 +30,7 @@ def report(
         list[Path] | None,
         typer.Option(
             metavar="DIR|ARCHIVE",
-            help="Where the photographs are. They are found by name and held to the manifest's sha256. Repeatable.",
+            help="Where the images are. They are found by name and held to the manifest's sha256. Repeatable.",
         ),
     ] = None,
     output: Annotated[
@@ -75,7 +75,7 @@ def report(
             min=0,
             max=2048,
             rich_help_panel=_PANEL,
-            help="Pixels of a picture to look at closely, made where no photograph can be linked; 640 is good. "
+            help="Pixels of a copy to look at closely, made where an image cannot be linked; 640 is good. "
             "(default 0, none)",
         ),
     ] = 0,

@@ -130,8 +130,8 @@ class Index:
             return None
         of = "The thumbnails" if drawn == len(self._order) else f"{drawn} of the thumbnails"
         return (
-            f"{of} are figures as they were drawn, since the photographs were not found: palette and opacity change "
-            "nothing in them. Name the photographs' folder: cnnviz report OUT --photos DIR"
+            f"{of} are figures as they were drawn, since the images themselves were not found: palette and opacity "
+            "change nothing in them. Name the images' folder: cnnviz report OUT --photos DIR"
         )
 
     @property
@@ -153,11 +153,18 @@ class Index:
         yield from self._apart()
         for word, sentence in _SENTENCES.items():
             if missing[word]:
-                yield sentence.format(_images(missing[word]), missing[word])
+                one = missing[word] == 1
+                words = {
+                    "are": "is" if one else "are",
+                    "were": "was" if one else "were",
+                    "lead": "leads" if one else "lead",
+                }
+                yield sentence.format(images=_images(missing[word]), count=f"{missing[word]:,}", **words)
         if self._maker.pictures.side and self._maker.pictures.made["none"]:
-            yield f"{_images(self._maker.pictures.made['none'])} without a picture."
+            count = self._maker.pictures.made["none"]
+            yield f"{_images(count)} {'has' if count == 1 else 'have'} no thumbnail."
         if self._unsorted > 0:
-            yield f"One can sort by {MOST_MEASURES} numbers of measures; {self._unsorted} more are with each picture."
+            yield f"One can sort by {MOST_MEASURES} numbers of measures; {self._unsorted} more are with each image."
 
     def _apart(self) -> Iterator[str]:
         """Which runs are of other images."""
@@ -179,14 +186,15 @@ class Index:
 
 
 _SENTENCES = {
-    "arrays unsaved": "The maps of {0} have no numbers: the run did not keep them. With --report it does.",
-    "arrays gone": "The numbers of the maps of {0} are gone, or not those of the run.",
-    "figures gone": "{1} figures are gone.",
-    "photographs gone": "The photographs of {0} were not found below --photos.",
-    "photographs changed": "The photographs of {0} are not those that were explained: their bytes differ.",
-    "outside": "{1} of the manifest's paths lead out of its folder, and are not followed.",
+    "arrays unsaved": "The maps of {images} have no numbers: the run did not keep them. With --report it does.",
+    "arrays gone": "The numbers of the maps of {images} are gone, or not those of the run.",
+    "figures gone": "Of the figures {count} {are} gone.",
+    "photographs gone": "{images} {were} not found below --photos.",
+    "photographs changed": "{images} below --photos {are} not as explained: the bytes differ.",
+    "outside": "Of the manifest's paths {count} {lead} out of its folder, and {are} not followed.",
     "pairs": f"Disagreement is computed for {MOST_PAIRS} pairs of maps, and not for the others.",
 }
+"""What is missing, by the word under which it is counted."""
 
 _LOST = ("arrays gone", "figures gone", "outside", "photographs gone", "photographs changed")
 

@@ -79,7 +79,7 @@ def test_what_was_named_and_is_not_there_is_exit_code_3(cnnviz: Command, run_of_
     (Path("photos") / "a.png").unlink()
     done = cnnviz("report", run_of_two, "--photos", "photos")
     assert done.code == 3
-    assert "warning: The photographs of 1 image were not found below --photos.\n" in done.err
+    assert "warning: 1 image was not found below --photos.\n" in done.err
 
 
 @pytest.mark.parametrize(
