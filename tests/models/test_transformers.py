@@ -216,11 +216,14 @@ def test_scores_are_the_librarys(saved: Any, opened: Any, name: str) -> None:
     torch.testing.assert_close(given, expected.logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_of_blue_green_red(saved: Any, opened: Any) -> None:
-    mine = saved["mobilevit"][0]
-    given, _, x = outputs(opened("mobilevit")[0], mine)
+def test_a_network_of_blue_green_red(opened: Any) -> None:
+    net, seen = opened("mobilevit")[0].net, list[torch.Tensor]()
+    handle = net.get_submodule("mobilevit.conv_stem").register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
-        torch.testing.assert_close(given, mine(pixel_values=x.flip(1)).logits, rtol=1e-4, atol=1e-5)
+        net(x)
+    handle.remove()
+    assert torch.equal(seen[0], x.flip(1))
 
 
 def test_a_segmenter_is_enlarged_as_the_library_does(saved: Any, opened: Any) -> None:
@@ -240,6 +243,18 @@ def test_boxes_are_the_librarys(saved: Any, opened: Any) -> None:
         assert len(one["scores"]) == 5
         for part in ("boxes", "scores", "labels"):
             torch.testing.assert_close(one[part], other[part], rtol=1e-4, atol=1e-3)
+
+
+def test_boxes_where_nothing_is_a_class_of_its_own() -> None:
+    from types import SimpleNamespace
+
+    from cnnviz_cli.models.load.transformers import _to_boxes
+
+    logits = torch.tensor([[[0.0, 1.0, 3.0], [2.0, 0.0, -1.0]]])  # the last is of no object
+    output = SimpleNamespace(logits=logits, pred_boxes=torch.full((1, 2, 4), 0.5))
+    (found,) = _to_boxes(2, SimpleNamespace(score_thresh=0.05), (torch.zeros(1, 3, 10, 10),), output)
+    assert found["labels"].tolist() == [1, 0]
+    torch.testing.assert_close(found["scores"], torch.stack([logits[0, 0].softmax(0)[1], logits[0, 1].softmax(0)[0]]))
 
 
 def test_boxes_where_each_class_is_scored_by_itself() -> None:
