@@ -366,6 +366,8 @@ def test_a_run_with_random_weights_is_one_choice_away_and_says_what_it_is(
     page = wait(open_page(pages.folder, "#outcome=right"))
     trained = len(shown(page))
     page.get_by_label("Checkpoint").select_option("1")
+    chosen = page.get_by_label("Checkpoint").locator("option:checked").inner_text()
+    assert chosen == f"{data.index['runs'][1]['name']} ({data.index['runs'][1]['weights']})"
     assert len(shown(page)) == data.column("outcome.1").count(RIGHT) != trained
     same = page.evaluate("R.views[R.state.view.value]")
     assert (same["run"], same["method"]) == (1, data.index["views"][0]["method"])
