@@ -55,7 +55,7 @@ def write_grey(sink: Sink, path: str, values: np.ndarray[Any, Any], scale: tuple
 
 def _webp(image: Image.Image, **how: Any) -> bytes:
     bare = image.copy()
-    bare.info = {}  # what a photograph says of its place and time goes nowhere
+    bare.info = {}  # from where older versions of Pillow write what a photograph says of itself
     buffer = BytesIO()
     bare.save(buffer, "WEBP", **how)
     return buffer.getvalue()
