@@ -1,5 +1,4 @@
-"""What a page of many images costs: its size, and the time to write it and to open it. Memory stays as it is, whatever
-their number.
+"""What a page of many images costs: its size, and the time to write it and to open it.
 
 The run is synthetic: photographs are crops of the samples, and every two hundredth image has the files of the first. So
 what is measured is our work and not the making of two hundred thousand files. Budgets are of ``REPORT.md``'s design:
@@ -22,7 +21,6 @@ from benchmarks.report_browser import browse
 from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Summary, Window
 from cnnviz_cli.files.output.journal import to_compact_json
 from cnnviz_cli.files.output.manifest import write_manifest
-from cnnviz_cli.files.output.run_report import peak_memory
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.small_pictures import write_thumbnail
 from cnnviz_cli.report import ReportOptions, write_report
@@ -139,8 +137,7 @@ def _measured(count: int, *, single: bool) -> Iterator[str]:
             kind = "a single file" if alone else "a folder"
             yield (
                 f"a page of {count:,} images as {kind}, thumbnails of {side} pixels: {made.size / 1e6:.1f} MB (at most "
-                f"{most:.0f}), {spent:.2f} ms of a core an image (at most {CPU_AN_IMAGE:.0f}), peak of memory "
-                f"{(peak_memory() or 0) / 2**20:.0f} MiB"
+                f"{most:.0f}), {spent:.2f} ms of a core an image (at most {CPU_AN_IMAGE:.0f})"
             )
             if not alone:
                 yield from browse(made.path, count)
