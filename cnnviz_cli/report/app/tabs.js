@@ -27,7 +27,8 @@
       onClose=${() => {
         const last = open.value;
         open.value = null;
-        document.querySelector(`.wall [data-at="${last}"]`)?.focus();
+        // After the browser has given the focus back to the one that was opened first.
+        requestAnimationFrame(() => document.querySelector(`.wall [data-at="${last}"]`)?.focus());
       }}>${one && html`
       <div class="sheet-bar"><h2 id="wall-title">${one.title}</h2>
         <span class="dim">${(at + 1).toLocaleString('en')} of ${of.length.toLocaleString('en')}</span><span class="grow"></span>
