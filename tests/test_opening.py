@@ -39,6 +39,9 @@ OTHERS = {
         "vendor.read_text(encoding='utf-8')",
     },
     "cli/report.py": {"webbrowser.open(made.path.resolve().as_uri())"},  # the browser, for a page that was written
+    "api/export.py": {"written.read_text(encoding='utf-8')"},  # a page that was just written
+    "exports/fiftyone.py": {"target.open('xb')"},
+    "models/load/hub.py": {"json.load(file)"},  # opened by `open_regular`
     "report/storage.py": {"temporary.open('xb')"},
     "files/output/sink.py": {
         "temporary.open('xb')",
