@@ -18,7 +18,7 @@ HEAD = f"""\
 
 Measures are compared on the same finished maps, of two inputs of 24 x 24 and a network with random weights, so that
 every test run repeats it (`tests/measures/test_measure_peers.py`, and `test_again.py` beside it for measures that run a
-method again). *Within* is the bound that the test holds. The rows at 224 px are of a photograph, chelsea.png, and the
+method again). *Within* is the bound that the test holds. The rows at 224 px are of a sample image, chelsea.png, and the
 bundled network (`test_measure_peers_at_224.py`); *apart* is what one run printed.
 
 """
