@@ -27,8 +27,10 @@
       onClose=${() => {
         const last = open.value;
         open.value = null;
-        // After the browser has given the focus back to the one that was opened first.
-        requestAnimationFrame(() => document.querySelector(`.wall [data-at="${last}"]`)?.focus());
+        // Now, and once more behind the browser, which may give the focus back to the one that was opened first.
+        const focus = () => document.querySelector(`.wall [data-at="${last}"]`)?.focus();
+        focus();
+        if (last !== null) setTimeout(focus, 60);
       }}>${one && html`
       <div class="sheet-bar"><h2 id="wall-title">${one.title}</h2>
         <span class="dim">${(at + 1).toLocaleString('en')} of ${of.length.toLocaleString('en')}</span><span class="grow"></span>
