@@ -158,11 +158,11 @@ def test_what_only_loading_can_tell_is_not_sealed(
     flags: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cnnviz_cli.config.load import load_settings
-    from cnnviz_cli.models.spec import network
+    from cnnviz_cli.models.spec import hub
     from cnnviz_cli.run.identity import run_seal
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(network, "find_spec", lambda _name: object())
+    monkeypatch.setattr(hub, "find_spec", lambda _name: object())
     for name in ("mask.png", "fresh.pth", "fresh.txt", "fresh.csv", "fresh.png"):
         Path(name).write_text("x")
     assert run_seal("gradcam", load_settings("gradcam", {(k,): v for k, v in flags.items()}, None, {})) is None
