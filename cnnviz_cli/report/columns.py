@@ -109,7 +109,7 @@ class Columns:
         if only in OUTCOMES:
             return np.asarray(self.outcome[0] == OUTCOMES[only])
         if only in STATES:
-            return np.asarray([state == STATES.index(only) for state in self.state]).any(axis=0)
+            return np.asarray(np.logical_or.reduce([state == STATES.index(only) for state in self.state]))
         names = self.survey.labels.names
         if only not in names:
             words = [*OUTCOMES, *STATES, *names]
@@ -120,7 +120,7 @@ class Columns:
             )
         place = names.index(only)
         named = [self.truth == place, *(said == place for said in self.predicted)]
-        return np.asarray(named).any(axis=0)
+        return np.asarray(np.logical_or.reduce(named))
 
 
 def encode_columns(columns: Columns, order: Numbers, others: Mapping[str, Numbers]) -> dict[str, Any]:
