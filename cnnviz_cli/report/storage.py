@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.output.file_lock import LockedError, LockedFile, is_locked
 from cnnviz_cli.files.output.sink import explain_write_errors, foreign_file_error
 from cnnviz_cli.report.page import (
     INDEX_ID,
@@ -34,8 +37,16 @@ CHUNK = 50
 """Entries of a chunk of data, which a browser reads at once."""
 
 MEGABYTE = 1_000_000
-_OURS = re.compile(r"chunk-[0-9]{5,}\.js|maps|previews")
-"""What the folder of a page's data holds."""
+_CHUNK_FILE = re.compile(r"chunk-[0-9]{5,}\.js")
+_CHUNK_HEAD = b"R.chunk("
+_PICTURE_FILES = {
+    "maps": re.compile(r"[0-9]{6,}-[0-9]+-[0-9]+\.webp"),
+    "previews": re.compile(r"[0-9]{6,}\.webp"),
+}
+"""The files in the folders of a page's data, beside the chunks: nothing else is there."""
+
+_TEMPORARY = re.compile(r"(\.cnnviz-[0-9a-f]{12})\.(lock|page|data|old)\.tmp")
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class FolderPage:
@@ -45,7 +56,7 @@ class FolderPage:
 
     def __init__(self, page: Path, file: BinaryIO, data: Path) -> None:
         """`file` becomes the page, and `data` the folder of its data; until then it need not exist."""
-        self._file, self._data = file, data
+        self._page, self._file, self._data = page, file, data
         self._link = links_from(page.parent)
         self.folder = encode_path(data_folder(page).name)
         self.bytes = 0
@@ -57,7 +68,7 @@ class FolderPage:
     def keep(self, name: str, data: bytes) -> str | None:
         """Write a file among the page's data; its address."""
         place = self._data / name
-        with explain_write_errors(place):
+        with explain_write_errors(self._page):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
         self.bytes += len(data)
@@ -78,7 +89,8 @@ class FolderPage:
 
     def _put(self, text: str) -> None:
         data = text.encode()
-        self._file.write(data)
+        with explain_write_errors(self._page):
+            self._file.write(data)
         self.bytes += len(data)
 
 
@@ -129,8 +141,8 @@ def pack(records: Sequence[Sequence[Plain | None]]) -> str:
 
 
 def data_folder(page: Path) -> Path:
-    """The folder of a page's data."""
-    return page.with_name(f"{page.stem}-data")
+    """The folder of a page's data. Of two pages that differ in their ends alone, each has its own."""
+    return page.with_name(f"{page.stem if page.suffix == '.html' else page.name}-data")
 
 
 @contextmanager
@@ -146,30 +158,101 @@ def open_page(page: Path, count: int, most: float | None) -> Iterator[FolderPage
     if page.suffix.casefold() not in (".html", ".htm"):
         fix = "cnnviz report OUT --output report.html"
         raise UsageError("the name of a page ends in .html", where="--output", fix=fix)
-    folder, label = page.parent, secrets.token_hex(6)
-    temporary, data = folder / f".cnnviz-{label}.tmp", folder / f".cnnviz-{label}.data.tmp"
-    with explain_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(page.parent):
+        page.parent.mkdir(parents=True, exist_ok=True)
     refuse_foreign_page(page)
-    try:
+    with explain_write_errors(page):
+        sweep_pages(page.parent)
+    with _temporary_names(page) as (temporary, data, old):
         with explain_write_errors(page):
             file = temporary.open("xb")
-        with file:
+        try:
             if most is not None:
                 yield SinglePage(page, file, data, most, count)
             else:
                 with explain_write_errors(page):
                     data.mkdir()
                 yield FolderPage(page, file, data)
-        with explain_write_errors(page):
-            if data_folder(page).is_dir():
-                shutil.rmtree(data_folder(page))
-            if data.is_dir():
-                data.rename(data_folder(page))
-            temporary.replace(page)
+            with explain_write_errors(page):
+                file.close()
+                _take_names(page, temporary, data, old)
+        finally:
+            with suppress(OSError):  # of a full disk, which has been told
+                file.close()
+
+
+def _take_names(page: Path, temporary: Path, data: Path, old: Path) -> None:
+    """Put a page and its data in the place of earlier ones; those stay where the disk refuses."""
+    place = data_folder(page)
+    if place.is_dir():
+        place.rename(old)
+    try:
+        if data.is_dir():
+            data.rename(place)
+        temporary.replace(page)
+    except BaseException:
+        if place.is_dir():
+            place.rename(data)
+        if old.is_dir():
+            old.rename(place)
+        raise
+
+
+@contextmanager
+def _temporary_names(page: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Of a page, of its data, and of the data of before. A lock says that they are in use; all go with the block."""
+    while True:
+        start = page.with_name(f".cnnviz-{secrets.token_hex(6)}")
+        lock = start.with_name(f"{start.name}.lock.tmp")
+        try:
+            with explain_write_errors(page):
+                held = _hold(lock)
+            break
+        except LockedError:  # another process has just swept it: it was not locked yet
+            continue
+    names = [start.with_name(f"{start.name}.{kind}.tmp") for kind in ("page", "data", "old")]
+    try:
+        yield names[0], names[1], names[2]
     finally:
-        temporary.unlink(missing_ok=True)
-        shutil.rmtree(data, ignore_errors=True)
+        names[0].unlink(missing_ok=True)
+        for folder in names[1:]:
+            shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            held.close()
+        lock.unlink(missing_ok=True)
+
+
+def _hold(lock: Path) -> LockedFile | None:
+    try:
+        return LockedFile(lock)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return None  # nothing is swept here, as nobody can tell what is in use
+
+
+def sweep_pages(folder: Path) -> None:
+    """Remove what a killed process left of the pages that it was writing into this folder. Raises OSError."""
+    found: dict[str, list[Path]] = {}
+    for one in folder.iterdir():
+        if known := _TEMPORARY.fullmatch(one.name):
+            found.setdefault(known[1], []).append(one)
+    for start, left in found.items():
+        if _in_use(folder / f"{start}.lock.tmp"):
+            continue
+        for one in left:
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            else:
+                one.unlink(missing_ok=True)
+
+
+def _in_use(lock: Path) -> bool:
+    # A lock is made before what it is for, and goes after it.
+    try:
+        return os.path.lexists(lock) and is_locked(lock)
+    except OSError:
+        return True
 
 
 def refuse_foreign_page(page: Path) -> None:
@@ -182,6 +265,37 @@ def refuse_foreign_page(page: Path) -> None:
         data = data_folder(page)
         if data.is_symlink() or (os.path.lexists(data) and not data.is_dir()):
             raise foreign_file_error(page.parent, data.name)
-        others = [one.name for one in data.iterdir() if not _OURS.fullmatch(one.name)] if data.is_dir() else []
+        others = list(_foreign_names(data)) if data.is_dir() else []
         if others:
             raise foreign_file_error(page.parent, f"{data.name}/{escape_text(min(others))}")
+
+
+def _foreign_names(data: Path) -> Iterator[str]:
+    """What in a folder is not of a page's data; all of it where the first chunk is missing, which every page has."""
+    names = sorted(one.name for one in data.iterdir())
+    whole = "chunk-00000.js" in names
+    for name in names:
+        if not whole:
+            yield name
+        elif name in _PICTURE_FILES:
+            yield from _foreign_pictures(data / name, _PICTURE_FILES[name])
+        elif not _CHUNK_FILE.fullmatch(name) or not _is_chunk(data / name):
+            yield name
+
+
+def _foreign_pictures(folder: Path, known: re.Pattern[str]) -> Iterator[str]:
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        yield folder.name
+        return
+    with os.scandir(folder) as entries:
+        for one in entries:
+            if not known.fullmatch(one.name) or not one.is_file(follow_symlinks=False):
+                yield f"{folder.name}/{one.name}"
+
+
+def _is_chunk(path: Path) -> bool:
+    try:
+        with open_regular(path, follow=False) as file:
+            return file.read(len(_CHUNK_HEAD)) == _CHUNK_HEAD
+    except OSError:
+        return False
