@@ -33,14 +33,14 @@ class Columns:
             self._by_entry(run, places[np.asarray(t.predicted, dtype=np.int64)], NONE) for run, t in self._tables()
         ]
         self.probability = [
-            self._by_entry(run, np.asarray(t.probability, np.float32), np.nan) for run, t in self._tables()
+            self._by_entry(run, np.asarray(t.probability, np.float64), np.nan) for run, t in self._tables()
         ]
         truths = [self._by_entry(run, places[np.asarray(t.truth, dtype=np.int64)], NONE) for run, t in self._tables()]
         self.truth = truths[0].copy()
         for other in truths[1:]:
             self.truth = np.where(self.truth == NONE, other, self.truth)
         self.truth_probability = [
-            self._by_entry(run, np.asarray(t.truth_probability, np.float32), np.nan) for run, t in self._tables()
+            self._by_entry(run, np.asarray(t.truth_probability, np.float64), np.nan) for run, t in self._tables()
         ]
         self.state = [self._by_entry(run, np.asarray(t.state, np.uint8), 0) for run, t in self._tables()]
         self.outcome = [self._outcome(run, table) for run, table in self._tables()]
@@ -132,8 +132,9 @@ def encode_columns(columns: Columns, order: Numbers, others: Mapping[str, Number
     }
     for run in range(len(columns.outcome)):
         whole[f"predicted.{run}"] = _whole(columns.predicted[run][order])
-        whole[f"probability.{run}"] = _real(columns.probability[run][order])
-        whole[f"truth_probability.{run}"] = _real(columns.truth_probability[run][order])
+        # In double precision, since what is almost 1 is not 1: the figures say > 99.9 %.
+        whole[f"probability.{run}"] = _real(columns.probability[run][order], "f8")
+        whole[f"truth_probability.{run}"] = _real(columns.truth_probability[run][order], "f8")
         whole[f"outcome.{run}"] = _whole(columns.outcome[run][order])
         whole[f"state.{run}"] = _whole(columns.state[run][order])
     return whole | {name: _real(values) for name, values in others.items()}
@@ -150,5 +151,5 @@ def _whole(values: Numbers) -> dict[str, str]:
     }
 
 
-def _real(values: Numbers) -> dict[str, str]:
-    return {"kind": "f4", "data": to_base64(values.astype("<f4").tobytes())}
+def _real(values: Numbers, kind: str = "f4") -> dict[str, str]:
+    return {"kind": kind, "data": to_base64(values.astype(f"<{kind}").tobytes())}

@@ -107,7 +107,7 @@ class Index:
             "method": key.method,
             "title": _view_title(key._replace(layer=""), titles),
             "layer": escape_text(key.layer) if key.layer else None,
-            "palette": wished if wished in known else _SIGNED if signed else _PLAIN,
+            "palette": wished if isinstance(wished, str) and wished in known else _SIGNED if signed else _PLAIN,
             "signed": signed,
             "kind": facts.kind if facts else "figure",
             "command": list(facts.command) if facts and facts.command else None,

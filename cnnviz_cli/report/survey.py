@@ -93,9 +93,9 @@ class RunTable:
     """Of one run, a number for each record in its order."""
 
     predicted: array[int] = field(default_factory=lambda: array("l"))
-    probability: array[float] = field(default_factory=lambda: array("f"))
+    probability: array[float] = field(default_factory=lambda: array("d"))
     truth: array[int] = field(default_factory=lambda: array("l"))
-    truth_probability: array[float] = field(default_factory=lambda: array("f"))
+    truth_probability: array[float] = field(default_factory=lambda: array("d"))
     outcome: array[int] = field(default_factory=lambda: array("B"))
     state: array[int] = field(default_factory=lambda: array("B"))
     width: array[int] = field(default_factory=lambda: array("L"))
@@ -177,10 +177,11 @@ class Survey:
 
     def _new_entry(self, source: str, run: int) -> int:
         name, tries = source, 1
-        while name in self._taken:
+        # As the page writes it: what is not printable is escaped there, and may then be another's name.
+        while escape_text(name) in self._taken:
             tries += 1
             name = f"{source} ({self._names[run]})" if tries == 2 else f"{source} ({self._names[run]}, {tries - 1})"
-        self._taken.add(name)
+        self._taken.add(escape_text(name))
         self.sources.append(name)
         return len(self.sources) - 1
 
@@ -200,8 +201,8 @@ def add_to_table(table: RunTable, record: Mapping[str, Any], run: int, labels: L
     table.truth.append(NONE if truth is None else labels.collect(run, truth["index"], truth["label"]))
     table.truth_probability.append(_probability(truth))
     table.outcome.append(_outcome(record, first, truth, multilabel=multilabel))
-    table.width.append(record["width"] or 0)
-    table.height.append(record["height"] or 0)
+    table.width.append(_side(record["width"]))
+    table.height.append(_side(record["height"]))
     failed = record["status"] != "ok"
     table.state.append(
         STATES.index("failed" if failed else max((o["state"] for o in outputs), key=STATES.index, default="ok"))
@@ -216,6 +217,11 @@ def add_to_table(table: RunTable, record: Mapping[str, Any], run: int, labels: L
 
 def _outputs(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     return (output for output in record["outputs"] if output["method"] is not None)
+
+
+def _side(said: int | None) -> int:
+    """The pixels of a side; 0 where there are none, or no image has as many."""
+    return said if said is not None and 0 < said < 1 << 31 else 0
 
 
 def _probability(one: Mapping[str, Any] | None) -> float:

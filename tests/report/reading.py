@@ -75,7 +75,7 @@ class Read:
         """A column; of whole numbers none is -1, of others NaN."""
         found = self.index["columns"][name]
         values = np.frombuffer(base64.b64decode(found["data"]), f"<{found['kind']}")
-        if found["kind"] == "f4":
+        if found["kind"] in ("f4", "f8"):
             return values
         return np.where(values == np.iinfo(values.dtype).max, -1, values.astype(np.int64))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 INDEX = re.compile(r'(<script type="application/json" id="index">)(.*?)(</script>)', re.DOTALL)
-KINDS = {"u1": "<u1", "u2": "<u2", "u4": "<u4", "f4": "<f4"}
+KINDS = {"u1": "<u1", "u2": "<u2", "u4": "<u4", "f4": "<f4", "f8": "<f8"}
 RIGHT, WRONG = 0, 1
 
 
@@ -42,7 +42,7 @@ class Data:
         """Its values; None where there is none."""
         spec = self.index["columns"][name]
         values = np.frombuffer(base64.b64decode(spec["data"]), KINDS[spec["kind"]])
-        none = math.nan if spec["kind"] == "f4" else np.iinfo(values.dtype).max
+        none = math.nan if spec["kind"] in ("f4", "f8") else np.iinfo(values.dtype).max
         return [None if value == none or math.isnan(value) else value.item() for value in values]
 
     def known(self, name: str) -> list[int]:
@@ -140,6 +140,15 @@ def test_each_active_filter_has_its_own_cross(open_page: Open, pages: Pages) -> 
     page = wait(open_page(pages.folder, "#outcome=wrong&lo=0.2"))
     page.get_by_role("button", name="Remove the filter wrong").click()
     assert page.evaluate("[R.state.outcome.value, R.state.lo.value]") == ["", 0.2]
+
+
+def test_shares_are_written_as_the_figures_write_them(open_page: Open, pages: Pages) -> None:
+    from cnnviz_cli.core.text import format_percent
+
+    page = wait(open_page(pages.folder))
+    ends = [0.0, 1e-50, 0.0004999, 0.0005, 0.0007, 0.0625, 0.1875, 0.3125, 0.9994, 0.9995, 0.9999, 0.99999999, 1.0]
+    shares = [*ends, *(n / 7919 for n in range(7920)), *(n / 1600 for n in range(1601))]
+    assert page.evaluate("shares => shares.map(R.percent)", shares) == [format_percent(share) for share in shares]
 
 
 # ---- in which order

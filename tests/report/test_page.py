@@ -75,6 +75,15 @@ def test_columns_say_what_the_manifests_say(runs: tuple[Path, Path, Path], page:
             assert page.index["states"][page.column(f"state.{run}")[at]] == worst
 
 
+def test_a_probability_that_is_almost_1_is_not_1(tmp_path: Path) -> None:
+    shares = [0.99999999, 1e-50, 0.999196]
+    records = [
+        image(f"{at}.png", predictions=[CAT.model_copy(update={"probability": share})], sha256=f"{at:064x}")
+        for at, share in enumerate(shares)
+    ]
+    assert list(Read(write_report([save(tmp_path / "run", *records)]).path).column("probability.0")) == shares
+
+
 def test_outcomes_are_counted_as_the_summary_counts_them(runs: tuple[Path, Path, Path], page: Read) -> None:
     for run, root in enumerate(runs[:2]):
         records = manifest(root)["images"]

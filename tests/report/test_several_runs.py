@@ -405,3 +405,40 @@ def test_records_are_held_one_chunk_at_a_time(tmp_path: Path, monkeypatch: pytes
     assert [done for done, _ in told] == [50, 100, 150, 200, 230]
     # Once for the survey, and once for its entry.
     assert [count for _, count in told] == [230 + done for done, _ in told]
+
+
+def test_a_map_with_a_grey_picture_of_its_numbers_has_numbers(tmp_path: Path) -> None:
+    """So a run of maps of pixels is one without arrays, and lacks nothing."""
+    from cnnviz_cli.files.output.sink import Sink
+    from cnnviz_cli.files.output.small_pictures import write_grey
+
+    root = tmp_path / "run"
+    grey = write_grey(Sink(root), "a.png/g.grey.webp", np.linspace(0, 2, 80 * 70).reshape(80, 70), (0, 2))
+    grey_one = output("a.png/g.png", grey=grey)
+    lacking = "The maps of 1 image have no numbers: the run did not keep them. With --report it does."
+    assert lacking not in write_report([save(root, image("a.png", grey_one))]).missing
+    assert lacking in write_report([save(root, image("a.png", grey_one, output("a.png/h.png")))]).missing
+
+
+def test_two_names_that_are_escaped_alike_are_two_images(tmp_path: Path) -> None:
+    names = ["a\u2028b.jpg", r"a\u2028b.jpg"]
+    root = save(tmp_path / "run", *(numbered(name, at) for at, name in enumerate(names)))
+    read = Read(write_report([root]).path)
+    assert len(set(read.index["sources"])) == 2
+    assert [record[0]["source"] for record in read.records if record[0]] == names
+
+
+@pytest.mark.parametrize("width", [-5, 2**32, 2**64, 10**30])
+def test_sides_that_no_image_has_stop_nothing(tmp_path: Path, width: int) -> None:
+    root = save(tmp_path / "run", image("a.png", width=width), numbered("b.png", 1))
+    assert list(Read(write_report([root]).path).column("width")) == [0, 8]
+
+
+@pytest.mark.parametrize("palette", [["x"], {}, 7])
+def test_a_palette_that_is_no_name_is_none(tmp_path: Path, palette: Any) -> None:
+    root = save(tmp_path / "run", image("a.png", output("a.png/g.png")))
+    place = root / "manifest.json"
+    told = json.loads(place.read_text(encoding="utf-8"))
+    told["run"]["config"]["palette"] = palette
+    place.write_text(json.dumps(told), encoding="utf-8")
+    assert Read(write_report([root]).path).index["views"][0]["palette"] == "inferno"

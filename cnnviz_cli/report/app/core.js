@@ -4,6 +4,7 @@
   const index = JSON.parse(document.getElementById('index').textContent);
   const KINDS = {
     u1: [Uint8Array, 0xff], u2: [Uint16Array, 0xffff], u4: [Uint32Array, 0xffffffff], f4: [Float32Array, NaN],
+    f8: [Float64Array, NaN],
   };
 
   R.index = index;
@@ -54,9 +55,11 @@
   // As in the figures: core/text.py's format_percent.
   R.percent = share => {
     if (!Number.isFinite(share)) return '';
-    if (share > 0 && share < 0.001) return '< 0.1 %';
-    if (share > 0.999 && share < 1) return '> 99.9 %';
-    return `${(100 * share).toFixed(1)} %`;
+    if (share > 0 && share < 0.0005) return '< 0.1 %';
+    if (share >= 0.9995 && share < 1) return '> 99.9 %';
+    const of = 100 * share;
+    // Python rounds halves to even, scripts up: they differ in 6.25 and its like alone.
+    return `${(of % 1 === 0.25 ? of - 0.05 : of).toFixed(1)} %`;
   };
   // Three digits that say something: 0.0123, 12.3, 1.2e-7.
   R.number = value => {

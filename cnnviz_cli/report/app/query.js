@@ -21,7 +21,7 @@
     if (pairs && S.said.value) found.push(i => predicted?.[i] === Number(S.said.value));
     if (pairs && S.truth.value) found.push(i => truth?.[i] === Number(S.truth.value));
     if (!R.isUsual('lo') || !R.isUsual('hi')) {
-      const shares = R.column(`probability.${run}`), lo = Math.fround(S.lo.value), hi = Math.fround(S.hi.value);
+      const shares = R.column(`probability.${run}`), lo = S.lo.value, hi = S.hi.value;
       if (shares) found.push(i => shares[i] >= lo && shares[i] <= hi);
     }
     if (S.measure.value && (S.from.value || S.to.value)) {
