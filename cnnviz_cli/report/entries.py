@@ -146,8 +146,7 @@ class EntryMaker:
         scaled = [output for output in record["outputs"] if output["scale"] is not None]
         if why == "unsaved":  # a grey picture has its numbers, too
             scaled = [output for output in scaled if not output.get("grey")]
-        if why and scaled:
-            self.missing[f"arrays {why}"] += 1
+        lacking = {f"arrays {why}"} if why and scaled else set()
         found: list[Plain] = []
         for output in record["outputs"]:
             key = ViewKey.of(run, output)
@@ -157,6 +156,8 @@ class EntryMaker:
             facts = self.views.setdefault(key, ViewFacts())
             drawn = self._numbers(f"{at:06d}-{run}-{len(found)}", root, output, stored.get(output["path"]), facts)
             values = drawn.pop("values")
+            if drawn.pop("lost"):
+                lacking.add("arrays gone")
             vector = rank_vector(values) if values is not None and number not in vectors else None
             if vector is not None:
                 vectors[number] = vector
@@ -194,6 +195,7 @@ class EntryMaker:
             }
             # What is usual is left out: scripts know it.
             found.append({name: value for name, value in (whole | said).items() if value or name in _ALWAYS})
+        self.missing.update(lacking)
         return found
 
     def _folder(self, root: Path, record: Plain) -> tuple[str, str] | None:
@@ -211,12 +213,14 @@ class EntryMaker:
         return None if address is None else (folder, address)
 
     def _numbers(self, name: str, root: Path, output: Plain, values: Map | None, facts: ViewFacts) -> Plain:
-        """How the page draws a map, and its `values` or shares (h, w), if there are any."""
-        said: Plain = {"data": "", "small": "", "image": None, "shape": None, "values": None}
+        """How the page draws a map, its `values` or shares (h, w), if there are any, and whether a picture of them is
+        `lost`."""
+        said: Plain = {"data": "", "small": "", "image": None, "shape": None, "values": None, "lost": False}
         scale, grey = output["scale"], output.get("grey")
         if scale is None:
             return said
         levels = shares(values, scale) if values is not None else stored_levels(root, grey) if grey else None
+        said["lost"] = levels is None and values is None and bool(grey)
         if levels is None or levels.size > MOST_PIXELS or max(levels.shape) > MOST_SIDE:
             return said
         kind = "map" if levels.size <= MOST_INLINE else "pixels"

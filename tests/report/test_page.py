@@ -456,10 +456,14 @@ def test_the_first_records_thumbnail_and_grey_map_are_taken_as_they_are(tmp_path
     assert one["image"] == "a.png/g.grey.webp"
     assert one["shape"] == [80, 70]
     assert max(Image.open(BytesIO(base64.b64decode(one["small"]))).size) == 64
+    assert not any("numbers" in sentence for sentence in made.missing)  # a grey picture is a map's numbers
     shutil.rmtree(root / "a.png")
-    again = Read(write_report([root]).path).entries[0]
+    gone = write_report([root])
+    again = Read(gone.path).entries[0]
     assert again["thumb"] == ""
     assert "image" not in again["maps"][0]
+    assert "The numbers of the maps of 1 image are gone, or not those of the run." in gone.missing
+    assert gone.lost
 
 
 def test_arrays_of_another_run_are_not_taken(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@
     f: () => R.detail.openFile(),
     ...Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8, 9].map(n => [n, () => R.detail.pick(n - 1)])),
   };
+  const ENTER = ['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'PageUp', 'PageDown', 'Home', 'End', 'Enter'];
   const typing = target => /^(SELECT|TEXTAREA)$/.test(target.tagName) || target.isContentEditable
     || (target.tagName === 'INPUT' && !['radio', 'range', 'checkbox'].includes(target.type));
 
@@ -97,6 +98,13 @@
     if (arrows && event.target.tagName === 'INPUT') return;
     const acts = {...anywhere, ...(opened ? inside : outside)};
     if (!opened && S.tab.value !== 'images' && event.key !== '?' && event.key !== 'y') return;
+    // Where nothing has the focus, as after opening, the keys of the grid lead into it: the first image, or the last one
+    // that was looked at.
+    if (!opened && event.target === document.body && ENTER.includes(event.key) && R.order.value.length) {
+      event.preventDefault();
+      R.grid.focus();
+      return;
+    }
     if (!Object.hasOwn(acts, event.key)) return;
     event.preventDefault();
     acts[event.key]();
