@@ -39,6 +39,7 @@ class Columns:
         self.truth = truths[0].copy()
         for other in truths[1:]:
             self.truth = np.where(self.truth == NONE, other, self.truth)
+        self.truths = [np.where(own == NONE, self.truth, own) for own in truths]
         self.truth_probability = [
             self._by_entry(run, np.asarray(t.truth_probability, np.float64), np.nan) for run, t in self._tables()
         ]
@@ -119,7 +120,7 @@ class Columns:
                 fix=did_you_mean(only, words) or f"Outcomes: {', '.join(OUTCOMES)}. States: {', '.join(STATES)}.",
             )
         place = names.index(only)
-        named = [self.truth == place, *(said == place for said in self.predicted)]
+        named = [*(truth == place for truth in self.truths), *(said == place for said in self.predicted)]
         return np.asarray(np.logical_or.reduce(named))
 
 
@@ -131,6 +132,8 @@ def encode_columns(columns: Columns, order: Numbers, others: Mapping[str, Number
         "height": _whole(columns.height[order]),
     }
     for run in range(len(columns.outcome)):
+        if (columns.truths[run] != columns.truth)[order].any():
+            whole[f"truth.{run}"] = _whole(columns.truths[run][order])
         whole[f"predicted.{run}"] = _whole(columns.predicted[run][order])
         # In double precision, since what is almost 1 is not 1: the figures say > 99.9 %.
         whole[f"probability.{run}"] = _real(columns.probability[run][order], "f8")

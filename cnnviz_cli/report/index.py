@@ -151,6 +151,7 @@ class Index:
             if run.note:
                 yield f"{name}: {run.note}"
         yield from self._apart()
+        yield from self._told_apart()
         for word, sentence in _SENTENCES.items():
             if missing[word]:
                 one = missing[word] == 1
@@ -165,6 +166,14 @@ class Index:
             yield f"{_images(count)} {'has' if count == 1 else 'have'} no thumbnail."
         if self._unsorted > 0:
             yield f"One can sort by {MOST_MEASURES} numbers of measures; {self._unsorted} more are with each image."
+
+    def _told_apart(self) -> Iterator[str]:
+        """Which runs were told another truth of an image."""
+        for name, truth in zip(self._names, self._columns.truths, strict=True):
+            if count := int((truth != self._columns.truth).sum()):
+                has = "has" if count == 1 else "have"
+                told = f"{_images(count)} {has} another truth in {name} than in a run before it"
+                yield f"{told}: each is judged by its own."
 
     def _apart(self) -> Iterator[str]:
         """Which runs are of other images."""
@@ -212,6 +221,7 @@ def _run(run: SavedRun, name: str, page: FolderPage) -> Plain:
         "model": escape_text(str(model.get("name", ""))),
         "weights": escape_text(weights),
         "random": weights.startswith("random") or weights == "none",
+        "multilabel": run.setting("multilabel") is True,
         "command": escape_text(str(about.get("command", ""))),
         "status": str(about.get("status", "ok")) if run.finished else "unfinished",
         "manifest": page.link(run.root / MANIFEST) if run.finished else None,

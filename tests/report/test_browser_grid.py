@@ -17,8 +17,11 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import numpy as np
 import pytest
+from exports.saved import CAT, DOG, image, output, save
 from report.conftest import Open, Pages, until
 from report.test_browser import RULES
+
+from cnnviz_cli.report import write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -229,6 +232,44 @@ def test_the_matrix_and_the_pairs_count_what_the_columns_say(open_page: Open, pa
     assert first.get_attribute("aria-pressed") == "true"
     first.click()
     assert len(shown(page)) == len(data.everything)
+
+
+def test_classes_that_do_not_exclude_each_other_have_no_matrix(open_page: Open, tmp_path: Path) -> None:
+    """A true class with a half or more is right, though another is likelier; none is confused."""
+    half = DOG.model_copy(update={"probability": 0.5})
+    records = [
+        image(f"{at}.png", sha256=f"{at:064x}", predictions=[CAT, half], truth=half if at else DOG) for at in range(2)
+    ]
+    runs = [save(tmp_path / name, *records, multilabel=name == "many") for name in ("many", "one")]
+    for number, run in enumerate(runs):
+        page = open_page(write_report([run]).path)
+        page.locator(".cell").first.wait_for()
+        assert page.locator(".side table.matrix").count() == number
+        assert page.locator(".side .pairs li").count() == number
+        assert ("do not exclude each other" in page.locator(".side").inner_text()) == (not number)
+        assert page.evaluate("R.matrix.value.mistakes.length") == number
+
+
+def test_the_truth_of_a_run_is_its_own_in_all_that_is_said_of_it(open_page: Open, tmp_path: Path) -> None:
+    runs = []
+    for name, truth in (("first", CAT), ("other", DOG), ("silent", None)):
+        record = image("a.png", output("a.png/g.png", family=name), truth=truth)
+        runs.append(save(tmp_path / name, record))
+    cat, dog = CAT.label, DOG.label
+    page = open_page(write_report(runs).path, "#open=a.png")
+    page.locator("dialog.detail .bars").first.wait_for()
+    for run, true in enumerate((cat, dog, cat)):
+        page.evaluate(f"R.state.view.value = R.views.findIndex(view => view.run === {run})")
+        outcome = "right" if true == cat else "wrong"
+        until(page, "document.querySelector('dialog.detail .outcome').innerText.slice(2)", outcome)
+        until(page, "document.querySelector('dialog.detail .bars .true .name').innerText.split(' ✓')[0]", true)
+        words = page.evaluate("R.describe(0)")
+        assert (", right" if true == cat else f", wrong, it is {dog}") in words
+        pairs = page.evaluate("R.matrix.value.mistakes.map(([t, p]) => [R.label(t), R.label(p)])")
+        assert pairs == ([] if true == cat else [[dog, cat]])
+        assert page.evaluate("R.true.value.map(([k]) => R.label(k))") == [true]
+        page.evaluate("R.setNote('a.png', 'seen')")
+        assert page.evaluate("R.notesCsv()").strip().endswith(f",{true}")
 
 
 def test_a_thousand_classes_have_twelve_in_the_table_and_their_pairs_below(

@@ -21,6 +21,7 @@ from report.reading import Read, levels
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, OutputError, UsageError
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.report import ReportOptions, write_report
+from cnnviz_cli.report.survey import RIGHT, WRONG
 
 
 def photo(folder: Path, name: str, colour: str = "teal", form: str = "PNG") -> str:
@@ -91,6 +92,37 @@ def test_random_weights_are_known(tmp_path: Path) -> None:
     text = (root / "manifest.json").read_text(encoding="utf-8")
     (root / "manifest.json").write_text(text.replace("of 2024", "random:3"), encoding="utf-8")
     assert Read(write_report([root]).path).index["runs"][0]["random"] is True
+
+
+def told(folder: Path, name: str, *truths: Any) -> Path:
+    """A run over images that are called a cat with 0.75, each with this truth."""
+    records = [numbered(f"{at}.png", at, truth=truth) for at, truth in enumerate(truths)]
+    return save(folder / name, *records)
+
+
+def test_each_run_is_judged_by_the_truth_that_it_was_told(tmp_path: Path) -> None:
+    first, other, silent = (
+        told(tmp_path, "first", CAT, DOG, None),
+        told(tmp_path, "other", DOG, DOG, DOG),
+        told(tmp_path, "silent", None, None, None),
+    )
+    made = write_report([first, other, silent])
+    read = Read(made.path)
+
+    def words(name: str) -> list[str | None]:
+        return [read.label(int(place)) for place in read.column(name)]
+
+    cat, dog = CAT.label, DOG.label
+    assert words("truth") == [cat, dog, dog]
+    assert words("truth.1") == [dog, dog, dog]
+    assert {"truth.0", "truth.2"}.isdisjoint(read.index["columns"])  # which say what "truth" does
+    outcomes = [[int(one) for one in read.column(f"outcome.{run}")] for run in range(3)]
+    assert outcomes == [[RIGHT, WRONG, WRONG], [WRONG, WRONG, WRONG], [RIGHT, WRONG, WRONG]]
+    assert read.column("truth_probability.1").tolist() == [DOG.probability] * 3
+    said = "1 image has another truth in other than in a run before it: each is judged by its own."
+    assert [one for one in made.missing if "truth" in one] == [said]
+    only = write_report([first, other], ReportOptions(only=dog))
+    assert only.images == 3
 
 
 # ---- photographs

@@ -74,6 +74,8 @@
   R.indexOf = source => places.get(source) ?? -1;
   R.outcome = (i, run = R.run.value) => R.column(`outcome.${run}`)?.[i] ?? 2;
   R.stateOf = (i, run = R.run.value) => index.states[R.value(`state.${run}`, i) ?? 0] ?? 'ok';
+  // The column of what is true as a run was told it: of its own, where it was told something else than the others.
+  R.truthColumn = (run = R.run.value) => (R.column(`truth.${run}`) ? `truth.${run}` : 'truth');
   // Whether the truth of any image is known.
   const truth = R.column('truth');
   R.truths = truth ? truth.some(k => k !== R.none('truth')) : false;

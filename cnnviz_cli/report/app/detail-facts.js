@@ -14,11 +14,11 @@
       <span class=track aria-hidden=true><span style=${{width: `${100 * Math.max(0, Math.min(1, share || 0))}%`}}></span></span><span class=text>${text}</span></li>`;
   }
 
-  function Says({record, run}) {
+  function Says({i, record, run}) {
     const said = record.runs[run], about = R.runs[run];
     const name = R.runs.length > 1 && html`<h4>${runName(about)} ${about.random && html`<span class=random>random weights</span>`}</h4>`;
     if (!said) return html`${name}<p class=dim>This run does not have the image.</p>`;
-    const truth = said.truth, shown = said.predictions.slice(0, TOP), known = truth && shown.some(([label]) => label === truth[0]);
+    const told = R.value(R.truthColumn(run), i), truth = said.truth ?? (told === null ? null : [told, null, '']), shown = said.predictions.slice(0, TOP), known = truth && shown.some(([label]) => label === truth[0]);
     return html`${name}${said.error && html`<p class="state failed">${said.error}</p>`}
       <ol class=bars>${shown.map(([label, share, text, title]) => html`<${Bar} label=${title || R.label(label)} share=${share} text=${text} mark=${truth?.[0] === label} />`)}
         ${truth && !known && html`<${Bar} label=${R.label(truth[0])} share=${truth[1]} text=${truth[2]} mark=${true} />`}</ol>
@@ -125,9 +125,9 @@
         : 'A single file has no figures, and the page has no numbers of this one.'}</p>`}
       ${record.drawn && R.index.fixed && html`<p class=state>${R.index.fixed}</p>`}
       ${random && html`<p class=state>These weights are random. If this map resembles that of the trained network, it shows nothing that was learnt.</p>`}
-      <${Section} title="What the network says"><${Says} record=${record} run=${first} />
-        ${rest.slice(0, 1).map(run => html`<${Says} record=${record} run=${run} />`)}
-        ${rest.length > 1 && html`<details><summary>${rest.length - 1} more ${rest.length > 2 ? 'runs' : 'run'}</summary>${rest.slice(1).map(run => html`<${Says} record=${record} run=${run} />`)}</details>`}<//>
+      <${Section} title="What the network says"><${Says} i=${i} record=${record} run=${first} />
+        ${rest.slice(0, 1).map(run => html`<${Says} i=${i} record=${record} run=${run} />`)}
+        ${rest.length > 1 && html`<details><summary>${rest.length - 1} more ${rest.length > 2 ? 'runs' : 'run'}</summary>${rest.slice(1).map(run => html`<${Says} i=${i} record=${record} run=${run} />`)}</details>`}<//>
       ${a && R.drawable(a) && !R.asFigure(record, a) && html`<${Section} title=${two && b && R.state.scale.value === 'own' ? 'Scale of A' : 'Scale'}><${Scale} a=${a} b=${b} /><//>`}
       <${Section} title="Maps">${record.maps.length ? html`<${Maps} record=${record} a=${a} b=${b} />` : html`<p class=dim>There are no maps of it.</p>`}<//>
       <${Measures} i=${i} a=${a} b=${b} />

@@ -10,7 +10,7 @@
   R.notesCsv = () => {
     const run = R.run.value, lines = [['image', 'note', 'outcome', 'said', 'probability', 'true']];
     for (const source of Object.keys(R.notes.value).sort()) {
-      const i = R.indexOf(source), said = R.value(`predicted.${run}`, i), truth = R.value('truth', i);
+      const i = R.indexOf(source), said = R.value(`predicted.${run}`, i), truth = R.value(R.truthColumn(run), i);
       const share = R.value(`probability.${run}`, i);
       lines.push([source, R.notes.value[source], R.OUTCOMES[R.outcome(i, run)].word, said === null ? '' : R.label(said),
         share === null ? '' : +share.toPrecision(6), truth === null ? '' : R.label(truth)]);

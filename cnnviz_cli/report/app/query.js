@@ -9,7 +9,7 @@
   // A test for each thing that is asked for; `pairs`: those of the classes too, which the matrix leaves out.
   function tests(pairs) {
     const run = R.run.value, found = [];
-    const outcome = R.column(`outcome.${run}`), predicted = R.column(`predicted.${run}`), truth = R.column('truth');
+    const outcome = R.column(`outcome.${run}`), predicted = R.column(`predicted.${run}`), truth = R.column(R.truthColumn(run));
     if (S.outcome.value && outcome) {
       const wanted = R.OUTCOMES.findIndex(of => of.key === S.outcome.value);
       found.push(i => outcome[i] === wanted);
@@ -134,18 +134,20 @@
     return [...counts].sort((a, b) => (labels[a[0]] < labels[b[0]] ? -1 : 1));
   }
   R.said = computed(() => classes(`predicted.${R.run.value}`));
-  R.true = computed(() => classes('truth'));
+  R.true = computed(() => classes(R.truthColumn()));
 
   // Pairs of a true class and the class said, among what all other filters let through. `confused`: the classes by how
-  // often one is taken for another, those without a mistake by how often they occur.
+  // often one is taken for another, those without a mistake by how often they occur. Where classes do not exclude each
+  // other, none is taken for another: an image is right if its true class is there, whatever is likelier.
   R.matrix = computed(() => {
-    const predicted = R.column(`predicted.${R.run.value}`), truth = R.column('truth');
+    const run = R.run.value, predicted = R.runs[run]?.multilabel ? null : R.column(`predicted.${run}`);
+    const truth = R.column(R.truthColumn(run)), outcome = R.column(`outcome.${run}`);
     const pairs = new Map(), wrong = new Map(), seen = new Map();
     const add = (counts, key) => counts.set(key, (counts.get(key) ?? 0) + 1);
-    if (predicted && truth && R.truths) {
+    if (predicted && truth && outcome && R.truths) {
       for (const i of passing(false)) {
         const t = truth[i], p = predicted[i];
-        if (labels[t] === undefined || labels[p] === undefined) continue;
+        if (labels[t] === undefined || labels[p] === undefined || !(outcome[i] < KNOWN)) continue;
         add(pairs, t * labels.length + p);
         for (const k of t === p ? [t] : [t, p]) {
           add(seen, k);
