@@ -55,7 +55,8 @@ def state_of(panel: Panel) -> State:
     if own is not None:
         return own
     if all(is_constant(part) for part in parts):
-        return "flat"
+        # Of a map that was kept it is known that a ReLU left zeros, and no longer what was before it.
+        return "negative" if "negative" in doubtful else "flat"
     return next(iter(doubtful), "ok")
 
 

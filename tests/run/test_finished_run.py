@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from run.resuming import BROKEN, Listener, files_of, photographs
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core.panels import Heatmap
+from cnnviz_cli.core.records import Output
 from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.finished_run import FinishedRun
 from cnnviz_cli.run.judging import prepare_judged
-from cnnviz_cli.run.kept_maps import KeptExplainer
+from cnnviz_cli.run.kept_maps import KeptExplainer, KeptMap, panel_with
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -131,6 +135,17 @@ def test_measures_that_run_methods_again_are_left_out(
     capfd.readouterr()
     assert main(["evaluate", str(finished), str(pictures), "--measure", "stability", "-o", str(tmp_path / "no")]) == 2
     assert "no measure is left" in capfd.readouterr().err
+
+
+def test_a_kept_map_of_zeros_says_why_it_is_empty() -> None:
+    said = {"family": "gradcam", "method": "gradcam", "layer": "head", "target": None, "path": "a.png", "range": (0, 0)}
+    said |= {"sha256": "0" * 64, "width": 4, "height": 4, "scale": (0, 0)}
+    kept = [
+        KeptMap(np.zeros((1, 2, 2), np.float32), Output.model_validate({**said, "state": state}))
+        for state in ("negative", "flat")
+    ]
+    panel = panel_with(Heatmap(torch.zeros(2, 1, 2, 2), torch.zeros(2), torch.zeros(2)), kept)
+    assert [state_of(panel.pick(image)) for image in range(2)] == ["negative", "flat"]
 
 
 def test_an_image_without_its_maps_fails_alone(tmp_path: Path, pictures: Path, finished: Path) -> None:
