@@ -19,7 +19,17 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.core.text import escape_text, format_percent
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.files.output.sink import locate
-from cnnviz_cli.report.maps import MOST_INLINE, Map, rank_vector, shares, stored_levels, stored_maps
+from cnnviz_cli.report.maps import (
+    MOST_INLINE,
+    Map,
+    RankedMap,
+    common_part,
+    disagreement,
+    rank_vector,
+    shares,
+    stored_levels,
+    stored_maps,
+)
 from cnnviz_cli.report.page import Plain, encode_path, to_base64, to_json
 from cnnviz_cli.report.pictures import Pictures, Place, grey_picture
 from cnnviz_cli.report.survey import NONE, Survey, ViewKey
@@ -90,15 +100,15 @@ class EntryMaker:
         seen = next((r["seen"]["box"] for r in records if r and r.get("seen")), None)
         size = next(([r["width"], r["height"]] for r in records if r and r["width"]), None)
         maps: list[Plain] = []
-        vectors: dict[int, NDArray[np.float64]] = {}
+        ranked: dict[int, RankedMap] = {}
         said: list[Plain | None] = [None for _ in records]
         for run, record in enumerate(records):
             if record is not None:
                 folder = self._folder(self.runs[run].root, record)
                 said[run] = self._said(run, entry, record, folder)
-                maps += self._maps(at, run, record, folder, seen, vectors)
-        for one, other in combinations(sorted(vectors), 2):
-            self._compare(at, (one, other), vectors)
+                maps += self._maps(at, run, record, folder, seen, ranked)
+        apart = [self._compare(at, pair, ranked) for pair in combinations(sorted(ranked), 2)]
+        self.missing["apart"] += any(apart)
         found = [(run.root, record) for run, record in zip(self.runs, records, strict=True) if record is not None]
         made = {**self.pictures.of(found, at), "size": size, "seen": seen, "runs": said, "maps": maps}
         return MadeEntry(made, [None if r is None else _brief(r) for r in records])
@@ -139,7 +149,7 @@ class EntryMaker:
         record: Plain,
         folder: tuple[str, str] | None,
         seen: Any,
-        vectors: dict[int, NDArray[np.float64]],
+        ranked: dict[int, RankedMap],
     ) -> list[Plain]:
         root = self.runs[run].root
         stored, why = stored_maps(root, record)
@@ -158,9 +168,9 @@ class EntryMaker:
             values = drawn.pop("values")
             if drawn.pop("lost"):
                 lacking.add("arrays gone")
-            vector = rank_vector(values) if values is not None and number not in vectors else None
-            if vector is not None:
-                vectors[number] = vector
+            ranks = rank_vector(values) if values is not None and number not in ranked else None
+            if ranks is not None:
+                ranked[number] = RankedMap(values, tuple(record["seen"]["box"]) if record.get("seen") else None, ranks)
             command = self.commands[run](output)
             facts.command = facts.command or (command and command[:2])
             contrast = output.get("contrast")
@@ -233,15 +243,19 @@ class EntryMaker:
             image = self.place.keep(f"maps/{name}.webp", grey_picture(levels))
         return said | {"small": to_base64(grey_picture(levels, _SMALL[self.place.mode])), "image": image}
 
-    def _compare(self, at: int, pair: tuple[int, int], vectors: Mapping[int, NDArray[np.float64]]) -> None:
+    def _compare(self, at: int, pair: tuple[int, int], ranked: Mapping[int, RankedMap]) -> bool:
+        """Whether the maps of a pair lie on no common part of the image; how they disagree goes into its column."""
         column = self.disagreements.get(pair)
         if column is None:
             if len(self.disagreements) >= MOST_PAIRS:
                 self.missing["pairs"] += 1
-                return
+                return False
             column = self.disagreements[pair] = np.full(self.count, np.nan, np.float32)
-        one, other = pair
-        column[at] = 1 - float(vectors[one] @ vectors[other])
+        one, other = (ranked[view] for view in pair)
+        found = disagreement(one, other)
+        if found is not None:
+            column[at] = found
+        return one.box != other.box and common_part(one, other) is None
 
 
 def _brief(record: Plain) -> Plain | None:

@@ -201,6 +201,7 @@ _SENTENCES = {
     "photographs gone": "{images} {were} not found below --photos.",
     "photographs changed": "{images} below --photos {are} not as explained: the bytes differ.",
     "outside": "Of the manifest's paths {count} {lead} out of its folder, and {are} not followed.",
+    "apart": "Maps of {images} lie apart on it, or it is not said where: they are not compared.",
     "pairs": f"Disagreement is computed for {MOST_PAIRS} pairs of maps, and not for the others.",
 }
 """What is missing, by the word under which it is counted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +23,9 @@ Levels = NDArray[np.uint8]
 
 MOST_INLINE = 64 * 64
 """Cells of a map that travels as numbers; a larger one travels as a grey picture."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
 
 _CELLS = 14  # a side of what two maps are compared at, as in an evaluation
 
@@ -85,17 +89,66 @@ def stored_levels(root: Path, picture: Mapping[str, Any]) -> Levels | None:
         return None
 
 
-def rank_vector(values: Map | Levels) -> NDArray[np.float64] | None:
+def rank_vector(values: Map | Levels, part: Box | None = None) -> NDArray[np.float64] | None:
     """The ranks of a map over 14 x 14 cells as a vector of length 1 around 0, so that the product of two is their rank
-    correlation; None where it has one value everywhere, or no finite ones."""
+    correlation; None where it has one value everywhere, or no finite ones. `part` is a box of the map, in its cells."""
     if not np.isfinite(values).all():
         return None
-    cells = np.asarray(
-        Image.fromarray(values.astype(np.float32, copy=False)).resize((_CELLS, _CELLS), Image.Resampling.BILINEAR)
-    )
+    picture = Image.fromarray(values.astype(np.float32, copy=False))
+    cells = np.asarray(picture.resize((_CELLS, _CELLS), Image.Resampling.BILINEAR, box=part))
     if cells.min() == cells.max():
         return None
     ranks = mid_ranks(cells)
     ranks -= ranks.mean()
     vector: NDArray[np.float64] = ranks / np.sqrt(ranks @ ranks)
     return vector
+
+
+@dataclass(frozen=True)
+class RankedMap:
+    """A map (h, w) where it lies on the image.
+
+    Attributes:
+        box: in the image's pixels; None where it is not known.
+        ranks: over all of the map, see `rank_vector`.
+    """
+
+    values: Map | Levels
+    box: Box | None
+    ranks: NDArray[np.float64]
+
+    def within(self, part: Box) -> NDArray[np.float64] | None:
+        """The ranks over a part of the image that the map's box holds."""
+        assert self.box is not None
+        left, top, right, bottom = self.box
+        height, width = self.values.shape
+        across, down = width / (right - left), height / (bottom - top)
+        return rank_vector(
+            self.values,
+            (
+                max((part[0] - left) * across, 0.0),
+                max((part[1] - top) * down, 0.0),
+                min((part[2] - left) * across, float(width)),
+                min((part[3] - top) * down, float(height)),
+            ),
+        )
+
+
+def common_part(one: RankedMap, other: RankedMap) -> Box | None:
+    """The part of the image on which both maps lie; None where there is none, or it is not known."""
+    if one.box is None or other.box is None:
+        return None
+    first, second = one.box, other.box
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right, bottom = min(first[2], second[2]), min(first[3], second[3])
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def disagreement(one: RankedMap, other: RankedMap) -> float | None:
+    """One less the rank correlation of two maps, over the part of the image on which both lie: 0 to 2. None where there
+    is no such part, or a map has one value everywhere in it."""
+    if one.box == other.box:
+        return 1 - float(one.ranks @ other.ranks)
+    part = common_part(one, other)
+    first, second = (None, None) if part is None else (one.within(part), other.within(part))
+    return None if first is None or second is None else 1 - float(first @ second)

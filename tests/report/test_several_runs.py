@@ -19,7 +19,7 @@ from PIL import Image
 from report.reading import Read, levels
 
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, OutputError, UsageError
-from cnnviz_cli.core.records import ImageRecord
+from cnnviz_cli.core.records import ImageRecord, Window
 from cnnviz_cli.report import ReportOptions, write_report
 from cnnviz_cli.report.survey import RIGHT, WRONG
 
@@ -123,6 +123,56 @@ def test_each_run_is_judged_by_the_truth_that_it_was_told(tmp_path: Path) -> Non
     assert [one for one in made.missing if "truth" in one] == [said]
     only = write_report([first, other], ReportOptions(only=dog))
     assert only.images == 3
+
+
+WIDE, SQUARE = (0.0, 4.0, 80.0, 54.0), (13.0, 0.0, 63.0, 60.0)
+
+
+def slow_disagreement(maps: list[Any], boxes: list[Any]) -> float:
+    """Sampled one point after the other, in double precision, where both maps lie."""
+    stats = pytest.importorskip("scipy.stats")
+    left, top = (max(box[side] for box in boxes) for side in (0, 1))
+    right, bottom = (min(box[side] for box in boxes) for side in (2, 3))
+    found: list[list[float]] = [[], []]
+    for row in range(14):
+        for column in range(14):
+            x, y = left + (right - left) * (column + 0.5) / 14, top + (bottom - top) * (row + 0.5) / 14
+            for values, box, into in zip(maps, boxes, found, strict=True):
+                height, width = values.shape
+                across = min(max((x - box[0]) / (box[2] - box[0]) * width - 0.5, 0), width - 1)
+                down = min(max((y - box[1]) / (box[3] - box[1]) * height - 0.5, 0), height - 1)
+                i, j = min(int(down), height - 2), min(int(across), width - 2)
+                at, of = down - i, across - j
+                above = values[i, j] * (1 - of) + values[i, j + 1] * of
+                below = values[i + 1, j] * (1 - of) + values[i + 1, j + 1] * of
+                into.append(above * (1 - at) + below * at)
+    return 1 - float(stats.spearmanr(*found).statistic)
+
+
+def ranked_run(root: Path, values: Any, box: Any) -> Path:
+    """A run over an image of 80 by 60 pixels, of which the network saw a box."""
+    window = None if box is None else Window(size=(8, 8), box=box)
+    one = output("a.png/g.png", range=(0, 1), scale=(0, 1))
+    return save(root, keep(root, numbered("a.png", 1, one, width=80, height=60, seen=window), {"g.map": values[None]}))
+
+
+@pytest.mark.parametrize("other", [WIDE, (20.0, 10.0, 40.0, 30.0), (62.0, 53.0, 80.0, 60.0), SQUARE])
+def test_maps_are_compared_where_both_lie_on_the_image(tmp_path: Path, other: Any) -> None:
+    rng = np.random.default_rng(5)
+    maps, boxes = [rng.random((7, 6)), rng.random((5, 7))], [SQUARE, other]
+    runs = [ranked_run(tmp_path / f"run{at}", *one) for at, one in enumerate(zip(maps, boxes, strict=True))]
+    made = write_report(runs)
+    assert Read(made.path).column("disagreement.0") == pytest.approx([slow_disagreement(maps, boxes)], abs=2e-3)
+    assert not any("not compared" in sentence for sentence in made.missing)
+
+
+@pytest.mark.parametrize("other", [(63.0, 0.0, 80.0, 60.0), (0.0, 0.0, 10.0, 10.0), None])
+def test_maps_of_parts_with_nothing_in_common_are_not_compared(tmp_path: Path, other: Any) -> None:
+    values = np.random.default_rng(5).random((7, 6))
+    made = write_report([ranked_run(tmp_path / f"run{at}", values, box) for at, box in enumerate((SQUARE, other))])
+    assert np.isnan(Read(made.path).column("disagreement.0")).all()
+    said = "Maps of 1 image lie apart on it, or it is not said where: they are not compared."
+    assert said in made.missing
 
 
 # ---- photographs
