@@ -61,7 +61,10 @@ class Index:
             "folder": page.folder,
             "side": self._maker.pictures.side,
             "labels": self._survey.labels.names,
-            "runs": [_run(run, name, page) for run, name in zip(self._runs, self._names, strict=True)],
+            "runs": [
+                _run(run, name, page) | {"images": int(present.sum())}
+                for run, name, present in zip(self._runs, self._names, self._columns.present(), strict=True)
+            ],
             "views": [self._view(key, palette, titles) for key in views],
             "columns": encode_columns(self._columns, self._order, measured | disagreements),
             "sources": [escape_text(self._survey.sources[entry]) for entry in self._order],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import PurePosixPath
@@ -40,7 +41,7 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
                 "figure": _address(saved, place, output["path"]),
                 "thumb": to_base64(small or b""),
                 "size": [output["width"], output["height"]],
-                "facts": [] if told is None else [[name, escape_text(words)] for name, words in _facts(told)],
+                "facts": [] if told is None else [[name, escape_text(words)] for name, words in _facts(told, subject)],
                 "sentences": [*filter(None, [advice(output["state"]), escape_text(record["error"] or "")])],
             }
         if record["status"] != "ok" and not record["outputs"]:
@@ -61,9 +62,12 @@ def _brief(output: Mapping[str, Any], dream: DreamRecord | None) -> str:
     return ", ".join(filter(None, [said, "" if output["state"] == "ok" else output["state"]]))
 
 
-def _facts(dream: DreamRecord) -> Iterator[tuple[str, str]]:
+def _facts(dream: DreamRecord, subject: Subject) -> Iterator[tuple[str, str]]:
     """What is known of a painted picture, in words."""
-    yield "what was climbed", dream.objective
+    objective = dream.objective
+    if subject.class_index is not None:  # which is the one target
+        objective = re.sub(r"\btarget 1\b", lambda _: subject.title, objective)
+    yield "what was climbed", objective
     if dream.score is not None:
         before = "" if dream.start_score is None else f", before {dream.start_score:.4g}"
         yield "score", f"{dream.score:.4g}{before}"

@@ -42,6 +42,12 @@ def numbered(name: str, number: int, *outputs: Any, **facts: Any) -> ImageRecord
 # ---- several runs
 
 
+def test_a_run_says_how_many_images_it_has(tmp_path: Path) -> None:
+    first = save(tmp_path / "first", numbered("a.png", 1))
+    other = save(tmp_path / "other", numbered("a.png", 1), numbered("b.png", 2))
+    assert [run["images"] for run in Read(write_report([first, other]).path).index["runs"]] == [1, 2]
+
+
 def test_runs_are_joined_by_bytes_and_not_by_name(tmp_path: Path) -> None:
     first = save(tmp_path / "first", numbered("a.png", 1), numbered("b.png", 2), numbered("c.png", 3))
     other = save(tmp_path / "other", numbered("renamed.png", 3), numbered("a.png", 2), numbered("new.png", 4))

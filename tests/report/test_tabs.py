@@ -80,6 +80,20 @@ def test_painted_pictures_are_a_wall(tmp_path: Path) -> None:
     assert (other["title"], other["subtitle"], other["layer"]) == ("stages.2 channel 7", "score 12.35", "stages.2")
 
 
+@pytest.mark.parametrize(
+    ("subject", "said", "words"),
+    [
+        (ESPRESSO, "the score of target 1", "the score of espresso"),
+        (ESPRESSO, "the probability of target 1", "the probability of espresso"),
+        (Subject(layer="stages.2", channel=7), "the score of target 1", "the score of target 1"),
+    ],
+)
+def test_what_was_climbed_has_the_name_of_its_class(tmp_path: Path, subject: Subject, said: str, words: str) -> None:
+    root = tmp_path / "run"
+    (tile,) = Read(write_report([save(root, dream_of(root, subject, objective=said))]).path).index["tabs"]["dreams"]
+    assert dict(tile["facts"])["what was climbed"] == words
+
+
 def test_a_run_of_units_alone_is_a_page(tmp_path: Path) -> None:
     root = tmp_path / "run"
     made = write_report([save(root, dream_of(root, ESPRESSO))], ReportOptions(single_file=True))

@@ -1,7 +1,14 @@
 // The parts that panels are made of. Each takes the key of the state that it shows and sets.
 (function (R) {
   'use strict';
-  const {html} = V, S = R.state;
+  const {html, useLayoutEffect} = V, S = R.state;
+
+  // A dialog opens and closes with what it shows, at once: an effect behind the next frame would open it anew where Esc
+  // has closed it in the meantime.
+  R.useModal = (ref, open) => useLayoutEffect(() => {
+    if (open && !ref.current.open) ref.current.showModal();
+    if (!open && ref.current.open) ref.current.close();
+  }, [open]);
 
   // One of several, or none: buttons that are pressed. `of`: [value, mark, words, count].
   const Chips = ({what, of, label}) => html`<div class="chips" role="group" aria-label=${label}>

@@ -116,7 +116,7 @@
 
   R.Facts = ({i, record, a, b}) => {
     const two = R.state.mode.value !== 'one', shown = [a, ...(two && b ? [b] : [])].filter(map => map?.sentence);
-    const first = a ? R.views[a.view].run : R.run.value, rest = R.runs.map((_, k) => k).filter(k => k !== first);
+    const first = a ? R.views[a.view].run : R.run.value, rest = R.runs.map((_, k) => k).filter(k => k !== first && R.runs[k].images > 0);
     const random = R.runs[first].random;
     return html`<div class=facts>
       ${shown.map(map => html`<p class=state><b>${two ? `${map === a ? 'A' : 'B'}, ` : ''}${R.titleOf(map)}: ${map.state}.</b> ${map.sentence}</p>`)}

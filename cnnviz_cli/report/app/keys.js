@@ -1,7 +1,7 @@
 // Everything by keys, and the list of them.
 (function (R) {
   'use strict';
-  const {html, signal, useEffect, useRef} = V, S = R.state;
+  const {html, signal, useRef} = V, S = R.state;
   R.helpOpen = signal(false);
 
   const KEYS = [
@@ -23,10 +23,7 @@
 
   R.Help = () => {
     const ref = useRef(), open = R.helpOpen.value;
-    useEffect(() => {
-      if (open && !ref.current.open) ref.current.showModal();
-      if (!open && ref.current.open) ref.current.close();
-    });
+    R.useModal(ref, open);
     return html`<dialog class="sheet" ref=${ref} aria-labelledby="help-title" onClose=${() => { R.helpOpen.value = false; }}>
       <div class="sheet-bar"><h2 id="help-title">Keys</h2><span class="grow"></span>
         <button type="button" class="icon" aria-label="Close" onClick=${() => ref.current.close()}>✕</button></div>

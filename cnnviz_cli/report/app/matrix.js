@@ -1,7 +1,7 @@
 // Which classes are taken for which: a table of the most confused ones that filters, and the pairs as a list.
 (function (R) {
   'use strict';
-  const {html, signal, useRef, useEffect, useState} = V, S = R.state;
+  const {html, signal, useRef, useState} = V, S = R.state;
   const WHOLE = 100;  // classes in the largest table: a table of a thousand would be a million cells
   R.matrixOpen = signal(false);
 
@@ -60,10 +60,7 @@
 
   function MatrixDialog() {
     const ref = useRef(), open = R.matrixOpen.value, [all, setAll] = useState(false);
-    useEffect(() => {
-      if (open && !ref.current.open) ref.current.showModal();
-      if (!open && ref.current.open) ref.current.close();
-    });
+    R.useModal(ref, open);
     const matrix = open ? R.matrix.value : null;
     const wide = matrix && all ? WHOLE : 12;
     const more = matrix && matrix.confused.length > 12;

@@ -18,8 +18,16 @@
   const measured = R.measures.concat(R.disagreements).map(of => of.column).filter(name => R.column(name));
   const onOff = text => ({0: false, 1: true}[text]);
   const words = text => text.slice(0, 500);
-  // The first view that lies over an image; of some commands, sheets of feature maps come before it.
-  const drawn = Math.max(0, R.views.findIndex(view => view.kind !== 'figure'));
+  // What a run opens on: the first map of a layer, which is the easiest to read; or else one of pixels, or a sheet.
+  const KINDS = [view => view.kind === 'map' && view.layer, view => view.kind === 'map', view => view.kind !== 'figure', () => true];
+  R.firstView = run => {
+    for (const fits of KINDS) {
+      const at = R.views.findIndex(view => view.run === run && fits(view));
+      if (at >= 0) return at;
+    }
+    return -1;
+  };
+  const drawn = Math.max(0, R.firstView((R.views.find(view => view.kind !== 'figure') ?? R.views[0])?.run));
   const phone = matchMedia('(max-width: 520px)').matches;
   const SPEC = {
     tab: ['images', among(['images', 'dreams', 'evaluation', 'concepts'])],

@@ -1,17 +1,14 @@
 // Figures of the network itself, dreams and concepts, as a wall; one is opened in a sheet with what is known of it.
 (function (R) {
   'use strict';
-  const {html, signal, useEffect, useRef, useState} = V;
+  const {html, signal, useRef, useState} = V;
   const open = signal(null);
 
   const thumb = of => (of.thumb ? `data:image/webp;base64,${of.thumb}` : of.figure);
 
   function Sheet({of}) {
     const ref = useRef(), at = open.value, one = at === null ? null : of[at];
-    useEffect(() => {
-      if (one && !ref.current.open) ref.current.showModal();
-      if (!one && ref.current.open) ref.current.close();
-    });
+    R.useModal(ref, Boolean(one));
     const step = by => {
       const to = at + by;
       if (of[to]) open.value = to;
@@ -27,10 +24,8 @@
       onClose=${() => {
         const last = open.value;
         open.value = null;
-        // Now, and once more behind the browser, which may give the focus back to the one that was opened first.
-        const focus = () => document.querySelector(`.wall [data-at="${last}"]`)?.focus();
-        focus();
-        if (last !== null) setTimeout(focus, 60);
+        // The browser has given the focus back to the one that was opened first.
+        document.querySelector(`.wall [data-at="${last}"]`)?.focus();
       }}>${one && html`
       <div class="sheet-bar"><h2 id="wall-title">${one.title}</h2>
         <span class="dim">${(at + 1).toLocaleString('en')} of ${of.length.toLocaleString('en')}</span><span class="grow"></span>

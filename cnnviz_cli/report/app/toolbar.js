@@ -5,10 +5,10 @@
   const {Range, Select, Toggle} = R.ui;
 
   const alike = (a, b) => a.method === b.method && a.layer === b.layer;
-  // The same method of another run; or the first that this run has.
+  // The same method of another run; or what that run opens on.
   R.viewIn = (run, like = R.views[S.view.value]) => {
     const same = R.views.findIndex(view => view.run === run && like && alike(view, like));
-    return same >= 0 ? same : R.views.findIndex(view => view.run === run);
+    return same >= 0 ? same : R.firstView(run);
   };
 
   // Turning a sort round in its own words: what comes first.
