@@ -6,7 +6,6 @@ https://docs.voxel51.com/user_guide/import_datasets.html
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,14 +17,14 @@ from PIL import Image
 
 from cnnviz_cli import __version__
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, read_regular
+from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.exports.api import Format, Told, Wishes, export_format, new_file, records_of
 from cnnviz_cli.exports.common.columns import is_right, multilabel, text
+from cnnviz_cli.exports.common.copies import copy_file, says_more, write_pixels
 from cnnviz_cli.exports.common.maps import UNREADABLE, Floats, KeptMaps, Size, place_map, size_of
 from cnnviz_cli.files.output.file_names import FolderNames, folder_name
 from cnnviz_cli.files.output.saved_run import SavedRun
-from cnnviz_cli.files.output.sink import locate
 
 LONGEST_SIDE = 512
 """Pixels of a heat map's longer side: enough for the 224 cells of a map of pixels in the middle of a photograph. The
@@ -70,6 +69,9 @@ class FiftyOne(Format):
             for number, sample in enumerate(writer.samples()):
                 file.write((b",\n" if number else b"\n") + _json(sample))
             file.write(b"\n]}\n")
+        if writer.bare:
+            of = "1 image" if writer.bare == 1 else f"{writer.bare:,} images"
+            told.notes.append(f"of {of} the pixels are copied alone, since the files say of whom or where they are")
         if not writer.maps.any:
             told.notes.append("the run has kept no maps (--save-arrays), so there are no heat maps")
 
@@ -82,6 +84,7 @@ class _Writer:
         self.maps = KeptMaps(run, told)
         self._multilabel = multilabel(run)
         self._folders = FolderNames()
+        self.bare = 0
         self._fields: dict[tuple[str, ...], str] = {}
         told.counts = {"sample": 0, "heat map": 0}
 
@@ -102,14 +105,13 @@ class _Writer:
                 fix="Name the folder of those that were explained: --photos DIR",
             )
         name = self._folders.folder_for(record["source"])
-        if not self._copy(self._photos, record["source"], record["sha256"], f"data/{name}"):
-            self._told.leave_out("images that are not below --photos, or are not those of the run,", record["source"])
+        path = self._picture(self._photos, record, name)
+        if path is None:
             return None
         right = is_right(record, multilabel=self._multilabel)
         outcome = "failed" if record["status"] == "failed" else {True: "right", False: "wrong", None: "unknown"}[right]
         sample: Sample = {
-            "filepath": f"data/{name}", "tags": [], "_media_type": "image", "source": record["source"],
-            "outcome": outcome,
+            "filepath": path, "tags": [], "_media_type": "image", "source": record["source"], "outcome": outcome,
         }  # fmt: skip
         if record["error"]:
             sample["error"] = record["error"]
@@ -117,20 +119,25 @@ class _Writer:
             sample["ground_truth"] = _classification(record["truth"])
         return {**sample, **_predictions(record), **dict(self._heatmaps(record, name))}
 
-    def _copy(self, root: Path, relative: str, digest: str | None, to: str) -> bool:
-        """Copy a file below `root` to where it belongs; False where it is gone or has not the digest of its record."""
-        try:
-            source = open_regular(locate(root, relative), GIBIBYTE)
-        except (OSError, ValueError):
-            return False
-        target, found = self._new(to), hashlib.sha256()
-        with source, target.open("xb") as copy:
-            while piece := source.read(_CHUNK):
-                found.update(piece)
-                copy.write(piece)
-        if found.hexdigest() != digest:
-            target.unlink()
-        return found.hexdigest() == digest
+    def _picture(self, photos: Path, record: Mapping[str, Any], name: str) -> str | None:
+        """Copy an image; where the copy is, or None where there is none, which is told."""
+        place, pixels = f"data/{name}", f"data/{name}/pixels.png"
+        if not copy_file(photos, record["source"], record["sha256"], self._place / place):
+            self._told.leave_out("images that are not below --photos, or are not those of the run,", record["source"])
+            return None
+        if not says_more(self._place / place):
+            return place
+        file = self._place / "whole.tmp"
+        (self._place / place).rename(file)
+        written = write_pixels(file, self._place / pixels, self._run.setting("value_range"))
+        file.unlink()
+        if written:
+            self.bare += 1
+            return pixels
+        self._told.leave_out(
+            "images whose files say of whom or where they are, and whose pixels cannot be read,", record["source"]
+        )
+        return None
 
     def _new(self, path: str) -> Path:
         """The place of a file, with the folders above it."""
@@ -173,7 +180,9 @@ class _Writer:
         for output in painted:
             path, dream = output["path"], output["dream"]
             name = folder_name(path)
-            if not path.endswith(_SHOWN) or not self._copy(self._run.root, path, output["sha256"], f"data/{name}"):
+            if not path.endswith(_SHOWN) or not copy_file(
+                self._run.root, path, output["sha256"], self._place / f"data/{name}"
+            ):
                 self._told.leave_out(
                     "painted pictures that are gone or changed, or no PNG, WebP or JPEG,", record["source"]
                 )

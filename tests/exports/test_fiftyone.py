@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import pytest
 from exports.saved import CAT, DOG, failed, image, keep, output, save
 from exports.test_maps import slowly
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.file_reading import ReadOptions, parse_value_range
 from cnnviz_cli.core.records import DreamRecord, ImageRecord, Output, Prediction, Subject, Window
 from cnnviz_cli.exports.api import Exported, Wishes, export_run
 from cnnviz_cli.exports.fiftyone import LONGEST_SIDE
+from cnnviz_cli.files.images.decode import read_image
 
 MAP = np.array([[0, 1, 4], [2, 8, 0.5]])
 SIGNED = np.array([[0, -1, 4], [2, 8, -16]])
@@ -214,6 +218,106 @@ def test_an_image_that_failed_but_is_there_is_a_sample(tmp_path: Path) -> None:
     _, (sample,) = exported(save(tmp_path / "out", broken))
     assert (sample["outcome"], sample["error"]) == ("failed", "the file is cut off")
     assert "prediction" not in sample
+
+
+def explained(tmp_path: Path, name: str, data: bytes, **config: Any) -> tuple[Exported, list[dict[str, Any]]]:
+    """An export of a run over one file."""
+    place = tmp_path / "photos" / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(data)
+    return exported(save(tmp_path / "out", image(name, sha256=hashlib.sha256(data).hexdigest()), **config))
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file())
+
+
+@pytest.mark.parametrize("name", ["scan.dcm", "noext"])
+@pytest.mark.parametrize("value_range", ["auto", "-500,500"])
+def test_of_a_dicom_image_the_pixels_are_copied_and_no_tag(tmp_path: Path, name: str, value_range: str) -> None:
+    pytest.importorskip("pydicom")
+    from files.test_dicom import RAMP, SECRETS, levels, make, packed
+    from files.test_dicom import read as read_dicom
+
+    made = make(RAMP)
+    secrets = [str(value).encode() for value in SECRETS.values()]
+    data = packed(made)
+    assert all(secret in data for secret in secrets)
+    found, (sample,) = explained(tmp_path, name, data, value_range=value_range)
+    assert not any(secret in everything(found.place) for secret in secrets)
+    assert sample["filepath"] == found.place / f"data/{name}/pixels.png"
+    expected = read_dicom(tmp_path, made, ReadOptions(value_range=parse_value_range(value_range)))
+    with Image.open(sample["filepath"]) as picture:
+        assert np.array_equal(np.asarray(picture)[:, :, 0], levels(expected))
+    assert found.told.notes[0] == (
+        "of 1 image the pixels are copied alone, since the files say of whom or where they are"
+    )
+    assert found.told.left_out == []
+
+
+def test_a_dicom_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    found, samples = explained(tmp_path, "a.dcm", bytes(128) + b"DICM" + b"Doe^Jane" * 9)
+    assert samples == []
+    assert found.told.left_out == [
+        "images whose files say of whom or where they are, and whose pixels cannot be read, are left out: 1, of a.dcm"
+    ]
+    assert b"Doe" not in everything(found.place)
+
+
+def tagged(form: str, *, place: bool, turn: int = 1, **how: Any) -> bytes:
+    """A picture of 5 by 3 pixels with EXIF."""
+    exif, file = Image.Exif(), BytesIO()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Camera", turn
+    if place:
+        where: dict[int, Any] = {ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (48.0, 8.0, 7.5)}
+        exif.get_ifd(ExifTags.IFD.GPSInfo).update(where)
+        if form == "TIFF":  # whose writer asks for what is listed alone
+            exif[ExifTags.IFD.GPSInfo] = 0
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 5, 3), np.uint8)
+    Image.fromarray(pixels).save(file, form, exif=exif, **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif")])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_photograph_that_says_where_it_was_taken_says_so_no_more(
+    tmp_path: Path, form: str, suffix: str, turn: int
+) -> None:
+    name = f"a.{suffix}"
+    found, (sample,) = explained(tmp_path, name, tagged(form, place=True, turn=turn))
+    upright = np.asarray(read_image(tmp_path / "photos" / name).image)
+    with Image.open(sample["filepath"]) as picture:
+        assert not picture.getexif()
+        assert np.array_equal(np.asarray(picture), upright)
+    assert sorted(one.name for one in found.place.iterdir()) == ["data", "metadata.json", "samples.json"]
+
+
+def test_a_place_in_xmp_is_one_too(tmp_path: Path) -> None:
+    file, text = BytesIO(), PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<a exif:GPSLatitude="48,8.125N"/>', zip=True)
+    Image.new("RGB", (5, 3)).save(file, "PNG", pnginfo=text)
+    _, (sample,) = explained(tmp_path, "a.png", file.getvalue())
+    assert sample["filepath"].name == "pixels.png"
+
+
+def test_any_other_exif_is_copied_with_the_file(tmp_path: Path) -> None:
+    data = tagged("JPEG", place=False, turn=6)
+    found, (sample,) = explained(tmp_path, "a.jpg", data)
+    assert sample["filepath"].read_bytes() == data
+    assert not any("pixels" in note for note in found.told.notes)
+
+
+def test_a_name_that_is_no_utf_8_is_found(tmp_path: Path, seen: Callable[..., ImageRecord]) -> None:
+    import os
+
+    record = seen("plain.png")
+    try:
+        (tmp_path / "photos/plain.png").rename(os.fsdecode(os.fsencode(tmp_path / "photos") + b"/bad\xff.png"))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    found, (sample,) = exported(save(tmp_path / "out", record.model_copy(update={"source": r"bad\xff.png"})))
+    assert sample["source"] == r"bad\xff.png"
+    assert found.told.left_out == []
 
 
 @pytest.mark.parametrize("source", ["../secret.png", "link/secret.png", "{tmp}/secret.png", "pipe"])
