@@ -97,8 +97,9 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
         if judged := recorded_evaluation(self, whole[EVALUATE]):
             recorded[EVALUATE] = judged
-        for name in ("model", "weights", "labels", "truth", "region"):
+        for name in ("weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
+        recorded["model"] = _model_name(recorded["model"])
         kind, _, other = recorded["objective"].partition(":")
         if parse_objective(recorded["objective"]).file is not None:
             recorded["objective"] = f"{kind}:{_file_name(other)}"
@@ -109,6 +110,20 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         """The digest of `as_json`."""
         text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return sha256(text.encode()).hexdigest()
+
+
+_HUBS = ("timm:hf-hub:", "transformers:")
+"""Of models' names, what a repository comes behind, or a folder."""
+
+
+def _model_name(model: str) -> str:
+    """A model as a manifest has it: of a file or a folder the name, of a repository all of it."""
+    for prefix in _HUBS:
+        rest = model.removeprefix(prefix)
+        if rest != model:
+            folder = rest[:1] in (".", "/", "~", "\\") or rest[1:3] in (":\\", ":/")
+            return f"{prefix}./{_file_name(rest)}" if folder else model
+    return _file_name(model)
 
 
 def _file_name(path: str) -> str:

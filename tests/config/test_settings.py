@@ -102,6 +102,24 @@ def test_the_record_names_no_place_and_only_what_is_run() -> None:
     assert record == load_settings("gradcam", {("weights",): "net.pth"}, None, {}).as_json()
 
 
+@pytest.mark.parametrize(
+    ("model", "recorded"),
+    [
+        ("transformers:./nets/swin", "transformers:./swin"),
+        ("transformers:/home/me/swin/", "transformers:./swin"),
+        (r"transformers:C:\nets\swin", "transformers:./swin"),
+        ("transformers:microsoft/resnet-50@refs/pr/3", "transformers:microsoft/resnet-50@refs/pr/3"),
+        ("timm:hf-hub:timm/resnet18.a1_in1k", "timm:hf-hub:timm/resnet18.a1_in1k"),
+        ("timm:resnet18", "timm:resnet18"),
+        ("nets/r18.onnx", "r18.onnx"),
+        ("mypkg.nets:build", "mypkg.nets:build"),
+    ],
+)
+def test_of_a_model_the_record_has_what_asks_for_it_and_no_place(model: str, recorded: str) -> None:
+    """Two repositories may have networks of one name."""
+    assert load_settings("gradcam", {("model",): model}, None, {}).as_json()["model"] == recorded
+
+
 def test_the_digest_is_that_of_the_record() -> None:
     settings = load_settings("gradcam", {}, None, {})
     text = json.dumps(settings.as_json(), sort_keys=True, separators=(",", ":"))

@@ -48,6 +48,19 @@ def shares_of(values: NDArray[np.float32], signed: bool) -> NDArray[np.float32]:
     return 0.5 + 0.5 * values / top if signed else values / top
 
 
+def test_beside_a_map_stands_the_same_map_of_the_other_run(open_page: Open, pages: Pages) -> None:
+    for number in (0, 1, 4):
+        page = opened(open_page, pages, number, mode="side")
+        maps = page.evaluate(f"R.record({number}).then(record => record.maps)")
+        views = page.evaluate("R.views")
+        first = next(one for one in maps if one["view"] == page.evaluate("R.state.view.value"))
+        same = [one for one in maps if views[one["view"]]["run"] == 1 and views[one["view"]]["method"] == "gradcam"]
+        (wanted,) = [one for one in same if one["target"] == first["target"]][:1] or same[:1]
+        titles = page.locator("dialog.detail .chip").all_inner_texts()
+        label = page.evaluate(f"R.label({wanted['target']})")
+        assert any(label in title and "control" in title for title in titles), titles
+
+
 @pytest.mark.parametrize("method", ["gradcam", "lime"])
 def test_maps_are_sampled_as_the_figures_are(open_page: Open, pages: Pages, method: str) -> None:
     """Within 0.003 of the scale, of which half a step of 8 bits is 0.002; the specification asks for 0.02."""

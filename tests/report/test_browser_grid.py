@@ -526,6 +526,29 @@ def test_a_wall_opens_what_it_shows_and_can_be_searched(open_page: Open, pages: 
     assert "tab=dreams" in page.evaluate("R.address()")
 
 
+@pytest.mark.parametrize("width", [390, 700])
+def test_on_a_phone_nothing_of_the_head_lies_over_another(
+    open_page: Open, pages: Pages, tmp_path: Path, width: int
+) -> None:
+    path = tampered(
+        pages, tmp_path, title="cnnviz report: " + "efficientnet_lite0 " * 4,
+        tabs={"dreams": None, "evaluation": [board()], "concepts": None},
+    )  # fmt: skip
+    page = open_page(path, "#tab=evaluation", width=width, height=800)
+    page.get_by_role("tab", name="Evaluation").wait_for()
+    boxes = [page.locator(f".head {part}").bounding_box() for part in (".title", ".tools", ".tabs")]
+    for at, one in enumerate(boxes):
+        for other in boxes[at + 1 :]:
+            assert one
+            assert other
+            across = min(one["x"] + one["width"], other["x"] + other["width"]) - max(one["x"], other["x"])
+            down = min(one["y"] + one["height"], other["y"] + other["height"]) - max(one["y"], other["y"])
+            assert min(across, down) <= 0.5
+    title = page.locator(".head .title")
+    assert title.evaluate("title => getComputedStyle(title).overflow") == "hidden"  # so nothing hangs out of its box
+    assert (boxes[0] or {"width": 0})["width"] > 150
+
+
 def test_a_leaderboard_sorts_by_any_column(open_page: Open, pages: Pages, tmp_path: Path) -> None:
     page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board()], "concepts": None}),
                      "#tab=evaluation")  # fmt: skip

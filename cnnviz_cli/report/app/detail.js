@@ -12,8 +12,11 @@
     const view = Number(asked.slice(0, dot)), role = asked.slice(dot + 1);
     const named = dot > 0 && record.maps.find(map => map.view === view && R.plays(map, role));
     if (named || !a) return named || null;
-    // By default the same view of another class, or the same method in another run, or another map.
-    const others = record.maps.filter(map => map !== a), drawn = others.filter(R.drawable);
+    // By default the same method in another run, of the same class if it has one; or the same view of another class, or
+    // another map.
+    const others = record.maps.filter(map => map !== a), drawn = others.filter(R.drawable), {run, method, family} = R.views[a.view];
+    const elsewhere = drawn.filter(map => R.views[map.view].run !== run && R.views[map.view].method === method && R.views[map.view].family === family);
+    if (elsewhere.length) return elsewhere.find(map => map.target === a.target) || elsewhere.find(map => R.plays(map, R.state.role.value)) || elsewhere[0];
     return others.find(map => map.view === a.view) || drawn.find(map => R.views[map.view].method === R.views[a.view].method) || drawn[0] || others[0] || null;
   };
 
