@@ -44,7 +44,7 @@ def trace_flow(context: PassContext, need: AttentionFlow) -> Tensor:
         context.run(context.batch, Plan.of([Gradient(of=need.of)]), fold=False)
     runs = [run for run in recorder.runs if run.gradient is not None]
     _check_found(runs)
-    read = runs[-1].queries_read().to(runs[-1].weights)
+    read = _find_read(runs[-1]).to(runs[-1].weights)
     rows = read / read.sum(1, keepdim=True).clamp(min=1)
     around = rows  # what has passed by all layers so far, and through none
     keep, take = need.by.shares
@@ -61,6 +61,16 @@ def trace_flow(context: PassContext, need: AttentionFlow) -> Tensor:
         later = run
     skipped, height, width = runs[0].grid
     return answer((rows - around)[:, skipped:].reshape(len(rows), 1, height, width))
+
+
+def _find_read(last: AttentionRun) -> Tensor:
+    """(B, Q) bool, from which outputs of the last layer the scores are read; of an image by whose score no gradient
+    comes back, as from a head of zeros, the class token if there may be one, else all."""
+    read = last.queries_read()
+    usual = torch.ones_like(read[0])
+    if last.mixes and last.grid[0]:
+        usual[1:] = False
+    return torch.where(read.any(1, keepdim=True), read, usual)
 
 
 def _match_tokens(rows: Tensor, run: AttentionRun, later: AttentionRun) -> Tensor:

@@ -68,6 +68,17 @@ def test_rollout_is_the_product_of_half_attention_and_half_identity(net: nn.Modu
     )
 
 
+def test_rollout_is_the_same_below_a_head_of_zeros(net: nn.Module) -> None:
+    """Networks are often made with one, and no gradient comes back from it."""
+    image = tiny.pictures(2)
+    (before,) = run_method("attention-rollout", net, image)
+    net.head.weight.zero_()
+    (after,) = run_method("attention-rollout", net, image)
+    assert torch.equal(torch.as_tensor(before.values), torch.as_tensor(after.values))
+    (none,) = run_method("transformer-attribution", net, image)
+    assert bool(torch.as_tensor(none.warnings["flat"]).all())
+
+
 def relevance(net: nn.Module, image: Tensor, sign: int = 1) -> np.ndarray:
     """The authors' loop over the layers, for `sign` times the highest score."""
     weights, _, scores = written_out(net, image)
