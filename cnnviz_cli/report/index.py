@@ -70,6 +70,7 @@ class Index:
             "sources": [escape_text(self._survey.sources[entry]) for entry in self._order],
             "states": list(STATES),
             "measures": measures,
+            "titles": self._titles(),
             "disagreements": [
                 {"column": name, "title": f"{words[one]} / {words[other]}", "views": [one, other]}
                 for name, (one, other) in zip(disagreements, pairs, strict=True)
@@ -98,6 +99,11 @@ class Index:
             for at, (fact, title, _) in enumerate(found[:MOST_MEASURES])
         ]
         return listed, {f"measure.{at}": one[2][self._order] for at, one in enumerate(found[:MOST_MEASURES])}
+
+    def _titles(self) -> dict[str, str]:
+        """What numbers of measures are called, by the names that a record has."""
+        facts = [column_facts(run.facts) for run in self._runs]
+        return {name: escape_text(fact.title) for one in facts for name, fact in one.items()}
 
     def _view(self, key: ViewKey, palette: str, titles: Mapping[str, str]) -> Plain:
         facts = self._maker.views.get(key)

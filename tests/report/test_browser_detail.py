@@ -236,7 +236,7 @@ def test_what_it_says_is_what_the_records_say(open_page: Open, pages: Pages) -> 
     assert "✓ true" in facts.locator(".bars").first.locator("li.true").inner_text()
     assert truth[2] in facts.locator(".bars").first.locator("li.true").inner_text()
     assert facts.locator(".random").first.inner_text() == "random weights"
-    measured = next(iter(record["maps"][0]["measures"]))
+    measured = next(iter(record["maps"][0]["measures"])).replace("_", " ")
     assert measured in facts.locator(".measures").inner_text()
     links = dict(facts.locator(".links a").evaluate_all("all => all.map(one => [one.textContent, one.href])"))
     assert links["manifest"] == (pages.runs[0] / "manifest.json").as_uri()

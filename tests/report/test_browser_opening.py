@@ -1,12 +1,13 @@
-"""What a page opens on, and what its dialogs leave out."""
+"""What a page opens on, what its dialogs leave out, and what fits on a screen."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from report.conftest import Open, Pages
+from report.made_up import name_of
 from report.test_browser_grid import Data, data, dreams, tampered, wait
 
 pytestmark = pytest.mark.browser
@@ -54,3 +55,33 @@ def test_a_run_without_images_is_left_out_beside_an_image(
     facts = page.locator("dialog.detail .facts")
     facts.wait_for()
     assert "This run does not have the image." not in (facts.text_content() or "")
+
+
+def test_the_opacity_is_said_as_it_is_drawn(open_page: Open, pages: Pages, data: Data) -> None:
+    """A map of pixels is opaque where a map of a layer has three quarters, as in the figures."""
+    views = data.index["views"]
+    for kind, words in (("map", "75 %"), ("pixels", "100 %")):
+        number = next(at for at, view in enumerate(views) if view["kind"] == kind)
+        page = wait(open_page(pages.folder, f"#view={number}"))
+        assert page.locator(".toolbar .pair output").inner_text() == words
+
+
+def test_the_words_of_a_command_are_not_broken(open_page: Open, pages: Pages) -> None:
+    page = open_page(pages.folder, "#" + urlencode({"open": name_of(0)}))
+    command = page.locator("dialog.detail .command code")
+    command.wait_for()
+    tall = command.locator(".word").evaluate_all("words => words.map(word => word.getClientRects().length)")
+    assert len(tall) > 3
+    assert set(tall) == {1}
+    record = page.evaluate("R.record(0).then(record => record.maps[0].command)")
+    assert command.text_content() == record
+
+
+def test_the_bar_of_one_run_is_one_line(open_page: Open, pages: Pages, data: Data, tmp_path: Path) -> None:
+    runs = data.index["runs"][:1]
+    page = wait(open_page(tampered(pages, tmp_path, runs=runs), width=1440))
+    middles = page.locator(".toolbar .field").evaluate_all(
+        "all => all.map(one => { const box = one.getBoundingClientRect(); return (box.top + box.bottom) / 2; })"
+    )
+    assert len(middles) >= 6
+    assert max(middles) - min(middles) < 10

@@ -157,6 +157,7 @@ def test_a_leaderboard_is_the_manifests(tmp_path: Path) -> None:
     root, evaluation = judged_run(tmp_path / "run")
     read = Read(write_report([root]).path)
     (board,) = read.index["tabs"]["evaluation"]
+    assert read.index["titles"] == {"gain": "what is gained", "gain.most": "the rest"}
     assert [row["title"] for row in board["rows"]] == ["Grad-CAM", "Layer-CAM", "centre"]
     assert [row["control"] for row in board["rows"]] == [False, False, True]
     assert [row["passes"] for row in board["rows"]] == [2, 3, None]

@@ -62,9 +62,9 @@
         ${value && html`<span class=at style=${{left: `${100 * mark}%`}}></span>`}</div>
       <div class=ends><span>${R.number(ends[0])}</span><span>${R.number(ends[1])}</span><span>${R.number(ends[2])}</span></div>
       ${others && html`<p class=dim>B has a scale of its own: ${R.number(others[0])} to ${R.number(others[1])}.</p>`}
-      ${a.range && html`<p class=dim>The map’s own values: ${R.number(a.range[0])} to ${R.number(a.range[1])}.</p>`}
+      ${a.range && html`<p class=dim>${others ? 'A’s' : 'The map’s'} own values: ${R.number(a.range[0])} to ${R.number(a.range[1])}.</p>`}
       <div class=controls><label>palette <select onChange=${e => R.set({palette: e.target.value})}>${Object.keys(R.palettes).filter(fits).map(name => html`<option value=${name} selected=${name === palette}>${name}${uneven.includes(name) ? ' (not uniform)' : ''}</option>`)}</select></label>
-        <label>opacity <input type=range min=0 max=1 step=.05 value=${R.state.opacity.value} onInput=${e => R.set({opacity: Number(e.target.value)})} /></label>
+        <label>opacity <input type=range min=0 max=1 step=.05 value=${R.state.opacity.value} aria-valuetext=${`${Math.round(100 * R.opacityOf(view, R.state.opacity.value))} %`} onInput=${e => R.set({opacity: Number(e.target.value)})} /></label>
         <label><input type=checkbox checked=${R.state.overlay.value} onChange=${e => R.set({overlay: e.target.checked})} /> evidence <kbd>o</kbd></label>
         <label><input type=checkbox checked=${R.state.scale.value === 'shared'} onChange=${e => R.set({scale: e.target.checked ? 'shared' : 'own'})} /> one scale for all</label></div></div>`;
   }
@@ -79,12 +79,12 @@
     const two = R.state.mode.value !== 'one' && b, apart = two ? differ(i, a, b) : null, names = [...new Set([...Object.keys(a?.measures || {}), ...(two ? Object.keys(b.measures || {}) : [])])];
     if (!names.length && apart === null) return null;
     return html`<${Section} title="Measures">${names.length > 0 && html`<table class=measures>${two && html`<thead><tr><td></td><th scope=col>A</th><th scope=col>B</th></tr></thead>`}
-      <tbody>${names.map(name => html`<tr><th scope=row>${name}</th>${[a, ...(two ? [b] : [])].map(map => html`<td>${R.number(map?.measures?.[name])}</td>`)}</tr>`)}</tbody></table>`}
+      <tbody>${names.map(name => html`<tr><th scope=row>${R.index.titles?.[name] ?? name.replaceAll('_', ' ')}</th>${[a, ...(two ? [b] : [])].map(map => html`<td>${R.number(map?.measures?.[name])}</td>`)}</tr>`)}</tbody></table>`}
       ${apart !== null && html`<p class=dim>The two views disagree by ${R.number(apart)}: 0 is the same order of places, 1 none in common, 2 the opposite.</p>`}<//>`;
   }
 
   function Command({text}) {
-    return html`<${Section} title="The command that draws it"><div class=command><pre tabindex=0 aria-label="Command"><code>${text}</code></pre>
+    return html`<${Section} title="The command that draws it"><div class=command><pre tabindex=0 aria-label="Command"><code>${text.split(' ').map((word, k) => html`${k > 0 && ' '}<span class=word>${word}</span>`)}</code></pre>
       <button type=button onClick=${() => R.copy(text, 'The command is copied.')}>Copy</button></div><//>`;
   }
 

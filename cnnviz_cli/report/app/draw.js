@@ -207,6 +207,9 @@
     return canvas.toDataURL();
   };
 
+  // How opaque a map is drawn under a setting: one of pixels covers the image where a figure's does.
+  R.opacityOf = (view, set) => (view?.kind === 'pixels' ? Math.min(1, set / FULL) : set);
+
   // The colours of a palette from the lowest to the highest, on a canvas.
   R.paintBar = (canvas, palette) => {
     const context = canvas.getContext('2d'), {width, height} = canvas, picture = context.createImageData(width, height);

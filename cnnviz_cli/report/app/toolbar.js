@@ -58,7 +58,8 @@
         ${palettes.map(([name, words]) => html`<option key=${name} value=${name} selected=${name === palette}>${words}</option>`)}
         </select></label>
       <span class="pair"><${Toggle} what="overlay" label="Overlay" />
-      <${Range} what="opacity" label="Opacity" hidden=${true} words=${share => `${Math.round(100 * share)} %`} /></span>
+      <${Range} what="opacity" label="Opacity" hidden=${true}
+        words=${share => `${Math.round(100 * R.opacityOf(view, share))} %`} /></span>
       ${shared && html`<${Select} what="scale" label="Scale" hidden=${true}
         of=${[['own', 'own scale'], ['shared', 'one scale for all']]} />`}`}
     </div>`;
