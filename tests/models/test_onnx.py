@@ -202,6 +202,13 @@ def test_tensors_in_a_file_beside_it(tmp_path: Path, reporter: Any) -> None:
         given = load(folder / "net.onnx", reporter).net(torch.ones(1, 3, *SIDES)).numpy()
     np.testing.assert_allclose(given, expected, rtol=1e-5)
 
+    # The digest by which runs are told apart is of the numbers, too.
+    digest = load(folder / "net.onnx", reporter).weights_sha256
+    data = bytearray((folder / "net.data").read_bytes())
+    data[3] ^= 0x80  # a sign
+    (folder / "net.data").write_bytes(data)
+    assert load(folder / "net.onnx", reporter).weights_sha256 != digest
+
     (folder / "net.data").rename(tmp_path / "net.data")
     with pytest.raises(ModelError, match="which is not there"):
         load(folder / "net.onnx", reporter)

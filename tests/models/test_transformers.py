@@ -374,7 +374,9 @@ def test_code_of_a_repository_is_never_run(copy: Path, reporter: Any) -> None:
         ({"architectures": ["ResNetModel"]}, "holds ResNetModel, which cannot be explained"),
         ({"architectures": None}, "holds no architecture that is named"),
         ({"model_type": "resnet9"}, "does not know the network of transformers:resnet"),
-        ({"hidden_sizes": [8, 24]}, "transformers cannot build what transformers:resnet describes"),
+        ({"hidden_sizes": [8, 24]}, "tensors of transformers:resnet have other sizes than its config.json says"),
+        ({"depths": [2, 10**7]}, "'depths' is more than the 2,000 layers of any network"),
+        ({"backbone_config": {"num_hidden_layers": 10**7}}, "'num_hidden_layers' is more than the 2,000 layers"),
         ({"depths": [2, 1]}, "lack 12 tensors of ResNetForImageClassification"),
     ],
 )
@@ -395,6 +397,9 @@ def test_configurations_that_do_not_fit(copy: Path, reporter: Any, settings: dic
         ({"size": {"shortest_edge": 64}}, "do_center_crop"),
         ({"do_resize": False}, "do_resize"),
         ({"do_rescale": False}, "do_rescale"),
+        ({"rescale_factor": 1e308}, "rescale_factor"),
+        ({"image_mean": [float("nan")] * 3}, "image_mean"),
+        ({"image_std": [float("inf")] * 3}, "image_std"),
         ({"size": {"height": 90, "width": 90}, "do_center_crop": True, "crop_size": SQUARE}, "crop_size"),
         (
             {"image_processor_type": "DPTImageProcessor", "size": SQUARE, "size_divisor": 48, "do_pad": True},

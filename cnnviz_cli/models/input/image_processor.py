@@ -93,14 +93,14 @@ def _normalisation(stated: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[
         for name, default in (("image_mean", 0.0), ("image_std", 1.0))
     )
     mean, std = (np.repeat(values, 3) if values.size == 1 else values for values in (mean, std))
-    if mean.shape != std.shape or mean.ndim != 1 or not (std > 0).all():
+    if mean.shape != std.shape or mean.ndim != 1 or not (std > 0).all() or not np.isfinite([mean, std]).all():
         raise UnknownProcessorError("image_mean", "image_std")
     if stated.get("include_top"):  # EfficientNet's divides once more
         again = np.atleast_1d(np.asarray(stated.get("image_std", 1.0), np.float64))
         std = std * again
         mean = mean  # noqa: PLW0127
     factor = 255 * float(stated.get("rescale_factor", 1 / 255))
-    if factor <= 0:
+    if not 0 < factor < 1e6:
         raise UnknownProcessorError("rescale_factor")
     if abs(factor - 1) > 1e-6 or stated.get("rescale_offset"):
         mean, std = (mean + bool(stated.get("rescale_offset"))) / factor, std / factor

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,7 @@ def build(network: OnnxModel, *, reporter: Reporter) -> BuiltModel:
     path = network.path
     with installed_only(), warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
         library = _import_library()
-        model = _read(path, library.onnx)
+        model, beside = _read(path, library.onnx)
         found = _input_of(path, model.graph)
         _inline_identities(model.graph)
         _lower_version(path, model, library)
@@ -88,7 +89,7 @@ def build(network: OnnxModel, *, reporter: Reporter) -> BuiltModel:
         f"{escape_text(path.name, 100)} does not say how its input is prepared: {preset.size[0]} x {preset.size[1]} "
         "pixels, normalised as for most ImageNet networks (--input-size, --mean, --std and --resize change it)"
     )
-    return BuiltModel(net.float(), path.name, sha256_of_file(path), None, preset)
+    return BuiltModel(net.float(), path.name, _digest(path, beside), None, preset)
 
 
 def _import_library() -> _Library:
@@ -100,7 +101,14 @@ def _error(path: Path, what: str, fix: str = "") -> ModelError:
     return ModelError(f"'{escape_text(path.name, 100)}' {what}", where="--model", fix=fix)
 
 
-def _read(path: Path, onnx: ModuleType) -> Any:
+def _digest(path: Path, beside: Sequence[Path]) -> str:
+    """The sha256 of the file; where it keeps tensors beside it, of the digests of all these files."""
+    digests = [sha256_of_file(one) for one in (path, *beside)]
+    return digests[0] if len(digests) == 1 else sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _read(path: Path, onnx: ModuleType) -> tuple[Any, list[Path]]:
+    """The graph, and the files beside it that its tensors were read from."""
     try:
         with open_regular(path, MAX_WEIGHTS_BYTES) as file:
             data = file.read(_MAX_BYTES + 1)
@@ -117,13 +125,15 @@ def _read(path: Path, onnx: ModuleType) -> Any:
         raise _error(path, "is not an ONNX graph, or is damaged: it has no operators", "Export it again.")
     if len(model.graph.node) > _MAX_NODES:
         raise _error(path, f"has {len(model.graph.node):,} operators, more than any network")
-    _read_tensors_beside(path, model, onnx)
+    beside = _read_tensors_beside(path, model, onnx)
     _check_sizes(path, model.graph)
-    return model
+    return model, beside
 
 
-def _read_tensors_beside(path: Path, model: Any, onnx: ModuleType) -> None:
-    """Tensors that the graph keeps in files beside it; no other place is read, whatever the graph says."""
+def _read_tensors_beside(path: Path, model: Any, onnx: ModuleType) -> list[Path]:
+    """Read the tensors that the graph keeps in files beside it, and give these files. No other place is read, whatever
+    the graph says."""
+    read: dict[Path, None] = {}
     outside = [one for one in _tensors(model.graph) if one.data_location == onnx.TensorProto.EXTERNAL]
     for tensor in outside:
         told = {entry.key: entry.value for entry in tensor.external_data}
@@ -142,8 +152,10 @@ def _read_tensors_beside(path: Path, model: Any, onnx: ModuleType) -> None:
             raise _error(path, f"keeps its tensors in '{shown}', which is not there", fix) from error
         except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise _error(path, f"keeps tensors in '{shown}', which cannot be read: {error}") from error
+        read[place] = None
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+    return sorted(read)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

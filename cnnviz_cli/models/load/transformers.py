@@ -46,6 +46,7 @@ _HEADS: dict[str, tuple[Head, str]] = {
 
 _MIN_SCORE = 0.05  # of a box, as for torchvision's detectors; --min-score sets it
 _MOST_BOXES = 100  # of an image, of detectors that score each class by itself; what the library keeps
+_MAX_LAYERS = 2000
 _MAX_NAMES = 5
 
 
@@ -125,6 +126,10 @@ def _describe(files: Snapshot, library: ModuleType) -> _Described:
     if stated is None:
         what = f"{name} has no {CONFIG}, which says what network it is"
         raise ModelError(what, where="--model", fix="Name the folder that save_pretrained wrote.")
+    if deep := list(_too_deep(stated)):
+        raise files.damaged(
+            CONFIG, f"'{escape_text(deep[0], 60)}' is more than the {_MAX_LAYERS:,} layers of any network"
+        )
     head, door = _find_head(stated, files, name)
     try:
         config = library.AutoConfig.from_pretrained(str(files.folder), trust_remote_code=False, local_files_only=True)
@@ -140,6 +145,17 @@ def _describe(files: Snapshot, library: ModuleType) -> _Described:
         if getattr(part, "use_pretrained_backbone", False):
             part.use_pretrained_backbone = False  # it would be downloaded, and then overwritten
     return _Described(files, library, config, head, door)
+
+
+def _too_deep(stated: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that say how many layers there are, and say more than any network has: building them would not end."""
+    for name, value in stated.items():
+        if isinstance(value, Mapping):
+            yield from _too_deep(value)
+        elif any(word in name for word in ("layers", "depth", "blocks", "stages")):
+            counts = value if isinstance(value, list) else [value]
+            if sum(one for one in counts if isinstance(one, int)) > _MAX_LAYERS:
+                yield name
 
 
 def _find_head(stated: Mapping[str, Any], files: Snapshot, name: str) -> tuple[Head, str]:
@@ -192,7 +208,15 @@ def _load(described: _Described, state: StateDict, reporter: Reporter) -> nn.Mod
         attn_implementation="eager",
         dtype=torch.float32,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told below, with their sizes
     )
+    unfit = sorted(report.get("mismatched_keys") or ())
+    if unfit:
+        what = f"{len(unfit)} tensors of {described.name} have other sizes than its {CONFIG} says"
+        sizes = [f"{escape_text(key, 100)}: {list(had)}, not {list(due)}" for key, had, due in unfit]
+        listed = list_some(sizes, _MAX_NAMES)
+        fix = f"Use the {CONFIG} that was saved with these weights."
+        raise ModelError(what, where="--weights", excerpt=f"  {listed}", fix=fix)
     missing, other = (sorted(map(str, report.get(part) or ())) for part in ("missing_keys", "unexpected_keys"))
     if missing:
         what = f"the weights of {described.name} lack {len(missing)} tensors of {kind.__name__}"
