@@ -151,7 +151,8 @@ class Index:
     @property
     def _missing(self) -> Counter[str]:
         photographs = self._maker.pictures.photographs.missing
-        return self._maker.missing + Counter({f"photographs {word}": count for word, count in photographs.items()})
+        small = self._maker.pictures.small
+        return self._maker.missing + Counter({f"photographs {word}": n for word, n in (photographs + small).items()})
 
     def sentences(self) -> Iterator[str]:
         """What is not there, and what that means."""
@@ -168,6 +169,8 @@ class Index:
                     "are": "is" if one else "are",
                     "were": "was" if one else "were",
                     "lead": "leads" if one else "lead",
+                    "lie": "it lies" if one else "they lie",
+                    "thumbnails": "a thumbnail" if one else "thumbnails",
                 }
                 yield sentence.format(images=_images(missing[word]), count=f"{missing[word]:,}", **words)
         if self._maker.pictures.side and self._maker.pictures.made["none"]:
@@ -209,6 +212,10 @@ _SENTENCES = {
     "figures gone": "Of the figures {count} {are} gone.",
     "photographs gone": "{images} {were} not found below --photos.",
     "photographs changed": "{images} below --photos {are} not as explained: the bytes differ.",
+    "photographs unplaced": "The page has {images} as {thumbnails} alone, not knowing where {lie}: cnnviz report OUT "
+    "--photos DIR.",
+    "photographs reduced": "The page has {images} as {thumbnails} alone: --previews 640 adds copies to look at "
+    "closely.",
     "outside": "Of the manifest's paths {count} {lead} out of its folder, and {are} not followed.",
     "apart": "Maps of {images} lie apart on it, or it is not said where: they are not compared.",
     "pairs": f"Disagreement is computed for {MOST_PAIRS} pairs of maps, and not for the others.",

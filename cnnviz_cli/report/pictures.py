@@ -44,6 +44,8 @@ class Pictures:
         preview: pixels of a preview's longer side, where no photograph can be linked; 0 for none.
         made: how many thumbnails are what: ``photograph``, ``figure`` (a rendered one, with its own colours), ``none``.
         linked: how many photographs the page shows themselves.
+        small: of how many images the page has a thumbnail alone: ``unplaced`` where it was not said where they lie,
+            ``reduced`` where the photograph is known and no browser shows it from here.
     """
 
     photographs: Photographs
@@ -52,6 +54,7 @@ class Pictures:
     preview: int
     made: Counter[str] = field(default_factory=Counter)
     linked: int = 0
+    small: Counter[str] = field(default_factory=Counter)
 
     def of(self, records: list[tuple[Path, Plain]], at: int) -> Plain:
         """The pictures of the entry at this place of the page, from the folders and records of all its runs."""
@@ -77,6 +80,8 @@ class Pictures:
             if preview and figure is not None and address is None:
                 large = reduced_figure(figure, preview)
                 address = None if large is None else self._keep(f"previews/{at:06d}.webp", large)
+        if address is None and thumb is not None and not drawn and (photograph or not self.photographs.places):
+            self.small["reduced" if photograph else "unplaced"] += 1
         failed = all(r["status"] != "ok" for _, r in records)
         self.made["figure" if drawn else "photograph" if thumb else "failed" if failed else "none"] += 1
         return {"thumb": to_base64(thumb or b""), "photo": address, "drawn": drawn}

@@ -250,5 +250,5 @@ def test_what_the_page_lacks_is_said(explain: Command, tmp_path: Path) -> None:
     heard = Listener()
     assert write_page([Path("out")], [Path("empty")], heard, Path("elsewhere.html")) == Path("elsewhere.html")
     assert len(heard.warned) == 1
-    assert "photographs" in heard.warned[0]
+    assert "not found below --photos" in heard.warned[0]
     assert Path("elsewhere.html").is_file()

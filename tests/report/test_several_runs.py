@@ -19,7 +19,7 @@ from PIL import Image
 from report.reading import Read, levels
 
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, OutputError, UsageError
-from cnnviz_cli.core.records import ImageRecord, Window
+from cnnviz_cli.core.records import ImageRecord, Picture, Window
 from cnnviz_cli.report import ReportOptions, write_report
 from cnnviz_cli.report.survey import RIGHT, WRONG
 
@@ -359,7 +359,7 @@ def test_no_path_of_a_manifest_leads_out_of_its_folder(tmp_path: Path, path: str
     """The bytes are there, and the digest is right: they are not read, and not linked."""
     from hashlib import sha256
 
-    from cnnviz_cli.core.records import Arrays, Picture
+    from cnnviz_cli.core.records import Arrays
     from cnnviz_cli.run.present import encode_arrays
 
     (tmp_path / "secrets").mkdir()
@@ -530,3 +530,25 @@ def test_a_palette_that_is_no_name_is_none(tmp_path: Path, palette: Any) -> None
     told["run"]["config"]["palette"] = palette
     place.write_text(json.dumps(told), encoding="utf-8")
     assert Read(write_report([root]).path).index["views"][0]["palette"] == "inferno"
+
+
+def test_images_that_are_thumbnails_alone_are_said(tmp_path: Path) -> None:
+    """Where it is not known where they lie, and where no browser shows them from here."""
+    root, photos = tmp_path / "run", tmp_path / "photos"
+    digest = photo(root, "small.webp", "navy", "WEBP")
+    small = Picture(path="small.webp", sha256=digest, width=300, height=200)
+    names = [("a.png", "PNG"), ("b.tif", "TIFF")]
+    save(root, *(image(n, sha256=photo(photos, n, "navy", kind), thumbnail=small) for n, kind in names))
+
+    def told(**options: Any) -> list[str]:
+        return [one for one in write_report([root], ReportOptions(**options)).missing if "alone" in one]
+
+    closer = "alone: --previews 640 adds copies to look at closely."
+    assert told() == [
+        "The page has 2 images as thumbnails alone, not knowing where they lie: cnnviz report OUT --photos DIR."
+    ]
+    assert told(photos=(photos,)) == [f"The page has 1 image as a thumbnail {closer}"]
+    single = {"photos": (photos,), "single_file": True, "output": tmp_path / "one.html"}
+    assert told(**single) == [f"The page has 2 images as thumbnails {closer}"]
+    assert told(**single, previews=100) == told(photos=(photos,), previews=100) == []
+    assert told(photos=(tmp_path / "run",)) == []  # which says that they were not found
