@@ -242,6 +242,7 @@ def test_a_file_of_annotations_gives_python_the_numbers_of_the_command(
         ({9: []}, "there is no image 9"),
         ({1.5: []}, "named by its path or its number"),
         ({0: [{"label": "a"}]}, "has to have a box or a mask"),
+        ({0: np.full((5, 5), np.nan)}, "no array (H, W) of finite numbers"),
         ({0: [{"mask": np.zeros((2, 2, 2))}]}, "is no array"),
         ({0: [np.ones((2, 3)), np.ones((3, 2))]}, "masks are of different sizes"),
     ],

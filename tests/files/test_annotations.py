@@ -212,7 +212,8 @@ def test_several_objects_count_together() -> None:
     [
         (Box(0, 0, 2, 4), "'cat' lies outside of what the network sees of it"),
         (Box(4, 1, 4.001, 1.001), "'cat' is smaller than a pixel of the network's input"),
-        (Box(9, 9, 12, 12), "'cat' is smaller than a pixel of the network's input"),
+        (Box(9, 9, 12, 12), "'cat' lies outside of it, which has 8 x 4 pixels"),
+        (Box(-3, 1, 0, 2), "'cat' lies outside of it, which has 8 x 4 pixels"),
     ],
 )
 def test_a_region_that_is_not_seen_is_none(box: Box, why: str) -> None:

@@ -77,8 +77,8 @@ def _object(one: Any, place: str) -> tuple[MarkedObject, tuple[int, int] | None]
         mask = one
     if mask is not None:
         drawn = np.asarray(mask)
-        if drawn.ndim != 2 or drawn.size == 0 or drawn.dtype.kind not in "buif":
-            raise UsageError(f"the mask of {place} is no array (H, W) of numbers", where=WHERE, fix=_FIX)
+        if drawn.ndim != 2 or drawn.size == 0 or drawn.dtype.kind not in "buif" or not np.isfinite(drawn).all():
+            raise UsageError(f"the mask of {place} is no array (H, W) of finite numbers", where=WHERE, fix=_FIX)
         return MarkedObject(label, (Drawn(drawn != 0),)), (drawn.shape[1], drawn.shape[0])
     try:
         edges = [float(edge) for edge in box]

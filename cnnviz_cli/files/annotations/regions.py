@@ -12,7 +12,7 @@ from cnnviz_cli.core.classes import Labels
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.geometry import Framing, ResizeCrop
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.files.annotations.shapes import ImageAnnotation, MarkedObject, Polygon, Runs
+from cnnviz_cli.files.annotations.shapes import Box, ImageAnnotation, MarkedObject, Polygon, Runs
 from cnnviz_cli.files.annotations.tables import WHERE, Size
 from cnnviz_cli.files.images.region_masks import BoolArray
 
@@ -149,4 +149,10 @@ def _why_empty(objects: Sequence[MarkedObject], frame: Size, placing: ResizeCrop
     what = f"'{escape_text(labels[0], 60)}'" if len(labels) == 1 else "what is marked in it"
     if _covered(objects, frame, ResizeCrop((across, down), (across, down)), orientation).any():
         return f"{what} lies outside of what the network sees of it"
+    if all(isinstance(shape, Box) and _is_outside(shape, frame) for one in objects for shape in one.shapes):
+        return f"{what} lies outside of it, which has {frame[0]} x {frame[1]} pixels"
     return f"{what} is smaller than a pixel of the network's input"
+
+
+def _is_outside(box: Box, frame: Size) -> bool:
+    return box.left >= frame[0] or box.top >= frame[1] or box.right <= 0 or box.bottom <= 0
