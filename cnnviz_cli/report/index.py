@@ -49,6 +49,7 @@ class Index:
         words = [_view_title(key, titles) + (f" · {self._names[key.run]}" if several else "") for key in views]
         measures, measured = self._measures({key: words[at] for at, key in enumerate(views)})
         pairs = sorted(self._maker.disagreements)
+        pairs.sort(key=lambda pair: not _same_map(views[pair[0]], views[pair[1]]))  # what runs are joined for
         disagreements = {f"disagreement.{at}": self._maker.disagreements[pair] for at, pair in enumerate(pairs)}
         known = palette_bytes()
         return {
@@ -245,6 +246,11 @@ def _run(run: SavedRun, name: str, page: FolderPage) -> Plain:
         "sha256": run.digest,
         "note": run.note or None,
     }
+
+
+def _same_map(one: ViewKey, other: ViewKey) -> bool:
+    """Whether two views are of one map, in two runs."""
+    return one._replace(run=other.run) == other
 
 
 def _view_title(key: ViewKey, titles: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from report.conftest import Open, Pages, until
 from report.made_up import NEGATIVE, name_of
+from report.test_browser_grid import tampered
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.render.canvas import Canvas, OverlaySpec, overlay_map
@@ -59,6 +61,14 @@ def test_beside_a_map_stands_the_same_map_of_the_other_run(open_page: Open, page
         titles = page.locator("dialog.detail .chip").all_inner_texts()
         label = page.evaluate(f"R.label({wanted['target']})")
         assert any(label in title and "control" in title for title in titles), titles
+
+
+def test_an_enlarged_thumbnail_says_that_it_is_one(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    small = tampered(pages, tmp_path, side=64)  # of photographs of 96 pixels
+    for path, said in ((small, True), (pages.single, False), (pages.folder, False)):
+        page = open_page(path, "#" + urlencode({"open": name_of(0)}))
+        page.locator("dialog.detail .facts").wait_for()
+        assert ("--previews 640" in page.locator("dialog.detail .facts").inner_text()) == said
 
 
 @pytest.mark.parametrize("method", ["gradcam", "lime"])

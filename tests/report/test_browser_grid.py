@@ -549,6 +549,29 @@ def test_on_a_phone_nothing_of_the_head_lies_over_another(
     assert (boxes[0] or {"width": 0})["width"] > 150
 
 
+def test_a_wide_leaderboard_fits_on_paper(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    """A4 on its side has 1032 pixels between its margins."""
+    made = board()
+    made["columns"] = [{**made["columns"][0], "name": f"gain{n}", "title": f"Gain number {n}"} for n in range(7)]
+    for row in made["rows"]:
+        cell = next(iter(row["cells"].values()))
+        row["cells"] = {f"gain{n}": cell for n in range(7)}
+    tabs = {"dreams": None, "evaluation": [{**made, "order_by": "gain0"}], "concepts": None}
+    page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation", width=1032, height=700)
+    page.locator(".leaderboard").wait_for()
+    page.emulate_media(media="print")
+    try:
+        assert page.locator(".leaderboard").evaluate("table => table.getBoundingClientRect().right") <= 1032
+        assert page.locator(".evaluation").evaluate("part => getComputedStyle(part).page") == "wide"
+    finally:
+        page.emulate_media(media="screen")
+
+
+def test_where_nothing_is_left_nothing_is_said_of_truths(open_page: Open, pages: Pages) -> None:
+    page = wait(open_page(pages.folder, "#q=nothing+is+called+so"))
+    assert "known truth" not in page.locator(".side").inner_text()
+
+
 def test_a_leaderboard_sorts_by_any_column(open_page: Open, pages: Pages, tmp_path: Path) -> None:
     page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board()], "concepts": None}),
                      "#tab=evaluation")  # fmt: skip

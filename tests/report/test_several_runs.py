@@ -172,6 +172,18 @@ def test_maps_are_compared_where_both_lie_on_the_image(tmp_path: Path, other: An
     assert not any("not compared" in sentence for sentence in made.missing)
 
 
+def test_the_same_map_of_two_runs_is_compared_first(tmp_path: Path) -> None:
+    rng, runs = np.random.default_rng(5), []
+    for at in range(2):
+        names = ("gradcam", "layercam")
+        outputs = [output(f"a.png/{name}.png", method=name) for name in names]
+        arrays = {f"{name}.map": rng.random((1, 5, 5)) for name in names}
+        root = tmp_path / f"run{at}"
+        runs.append(save(root, keep(root, numbered("a.png", 1, *outputs), arrays)))
+    index = Read(write_report(runs).path).index
+    assert [one["views"] for one in index["disagreements"]] == [[0, 2], [1, 3], [0, 1], [0, 3], [1, 2], [2, 3]]
+
+
 @pytest.mark.parametrize("other", [(63.0, 0.0, 80.0, 60.0), (0.0, 0.0, 10.0, 10.0), None])
 def test_maps_of_parts_with_nothing_in_common_are_not_compared(tmp_path: Path, other: Any) -> None:
     values = np.random.default_rng(5).random((7, 6))

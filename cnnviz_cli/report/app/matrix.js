@@ -48,6 +48,7 @@
       return html`<p class="dim">Classes do not exclude each other in this run, so none is taken for another. An image is
         right if its true class has 50 % or more.</p>`;
     }
+    if (!R.order.value.length) return null;
     if (!confused.length) return html`<p class="dim">Nothing of what is filtered has a known truth.</p>`;
     const shown = confused.slice(0, room);
     return html`<${Table} matrix=${matrix} classes=${shown} />
