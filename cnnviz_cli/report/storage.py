@@ -127,8 +127,9 @@ class SinglePage(FolderPage):
         if self.bytes <= self._most * MEGABYTE:
             return
         whole = self.bytes * self._count / max(done, 1) / MEGABYTE
+        size = f"{whole:,.0f}" if whole >= 10 else f"{whole:.3g}"
         raise OutputError(
-            f"as one file the page would have about {whole:,.0f} MB, and {self._most:g} are allowed",
+            f"as one file the page would have about {size} MB, and {self._most:g} are allowed",
             where="--single-file",
             fix="Send a part of it: --only wrong, or --limit 1000\nOr allow more: --max-size MB\n"
             "Or leave out --single-file: a folder may have any size.",
@@ -228,7 +229,7 @@ def _hold(lock: Path) -> LockedFile | None:
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise
-        return None  # nothing is swept here, as nobody can tell what is in use
+        return None  # nothing is swept here, as it cannot be told what is in use
 
 
 def sweep_pages(folder: Path) -> None:

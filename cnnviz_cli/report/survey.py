@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -110,6 +111,26 @@ class RunTable:
             kept.append(value)
 
 
+class _Unmatched:
+    """The entries of earlier runs with one file's bytes, of which a run has not named each yet."""
+
+    def __init__(self, entries: Sequence[int], sources: Sequence[str]) -> None:
+        self._order, self._by_name = deque(entries), {sources[entry]: entry for entry in entries}
+        self._taken: set[int] = set()
+
+    def take(self, source: str) -> int | None:
+        """The entry of this name, or the first that is left; None where none is."""
+        entry = self._by_name.get(source)
+        if entry is None or entry in self._taken:
+            while self._order and self._order[0] in self._taken:
+                self._order.popleft()
+            if not self._order:
+                return None
+            entry = self._order[0]
+        self._taken.add(entry)
+        return entry
+
+
 class Survey:
     """All runs' records, joined: an *entry* is an image, whichever runs have explained it.
 
@@ -131,7 +152,7 @@ class Survey:
         self.unshared: list[int] = []
         self._names = names
         self._taken: set[str] = set()
-        self._by_digest: dict[str, list[int]] = {}
+        self._by_digest: dict[str, dict[int, None]] = {}  # of each file's bytes the entries, in their order
         for number, run in enumerate(runs):
             self._read(number, run, more=len(runs) > 1)
         self.labels.finish()
@@ -141,7 +162,7 @@ class Survey:
 
     def _read(self, number: int, run: SavedRun, *, more: bool) -> None:
         table, positions, units = RunTable(), array("q", [NONE] * len(self.sources)), list[int]()
-        before = len(self.sources)
+        before, unmatched = len(self.sources), dict[str, _Unmatched]()
         for at, record in enumerate(run):
             add_to_table(table, record, number, self.labels, multilabel=_is_multilabel(run))
             if record.get("subject") is not None:
@@ -151,7 +172,7 @@ class Survey:
                 key = ViewKey.of(number, output)
                 if key is not None:
                     self.views.setdefault(key, len(self.views))
-            entry = self._entry_of(record, positions) if before else None
+            entry = self._entry_of(record, unmatched) if before else None
             if entry is None:
                 entry = self._new_entry(str(record["source"]), number)
                 positions.append(NONE)
@@ -165,15 +186,15 @@ class Survey:
         self.units.append(units)
         self.unshared.append(len(self.sources) - before)
 
-    def _entry_of(self, record: Mapping[str, Any], positions: array[int]) -> int | None:
+    def _entry_of(self, record: Mapping[str, Any], unmatched: dict[str, _Unmatched]) -> int | None:
         """The entry with the same bytes, if there are several that of the same name; or None."""
-        same = [entry for entry in self._by_digest.get(_key(record), ()) if positions[entry] == NONE]
-        return next((entry for entry in same if self.sources[entry] == record["source"]), same[0] if same else None)
+        key = _key(record)
+        if key not in unmatched:  # before this run adds entries of its own
+            unmatched[key] = _Unmatched(list(self._by_digest.get(key, ())), self.sources)
+        return unmatched[key].take(record["source"])
 
     def _remember(self, record: Mapping[str, Any], entry: int) -> None:
-        kept = self._by_digest.setdefault(_key(record), [])
-        if entry not in kept:
-            kept.append(entry)
+        self._by_digest.setdefault(_key(record), {})[entry] = None
 
     def _new_entry(self, source: str, run: int) -> int:
         name, tries = source, 1
