@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -585,7 +586,69 @@ def test_a_leaderboard_sorts_by_any_column(open_page: Open, pages: Pages, tmp_pa
     assert page.locator('.leaderboard th[aria-sort="ascending"]').inner_text().startswith("Sensitivity")
     page.get_by_role("button", name="Sensitivity").click()
     assert heads.all_inner_texts() == ["Occlusion", "Grad-CAM", "LayerCAM", "Random map"]
-    assert "About 40 images would tell the first two apart." in page.locator(".board").inner_text()
+    apart = "9 images do not tell Grad-CAM and Occlusion apart: about 40 would, at two standard errors"
+    assert apart in page.locator(".board").inner_text()
+
+
+def marked(mean: float, chance: float) -> dict[str, Any]:
+    """A leaderboard of one column, twelve times, where all lies far from 0."""
+    judged = board()
+    cell = {"mean": mean, "error": None, "count": 9, "beats_controls": True}
+    names = [f"one {at}" for at in range(12)]
+    for row in judged["rows"]:
+        row["cells"] = dict.fromkeys(names, cell)
+    judged["rows"][1]["cells"] = {name: {**cell, "mean": mean / 2} for name in names}
+    column = {"better": "high", "alpha": 0.5, "ranked": True, "chance": chance, "controls": [mean, mean]}
+    judged["columns"] = [{"name": name, "title": f"highest pixel {name}", **column} for name in names]
+    curve = {"shares": [0, 1], "means": [1, 0]}
+    judged["rows"][0]["curves"] = {"first": curve, "last": curve}
+    judged["charts"] = [{"title": "Removal", "column": "one 0", "across": "share of the image", "up": "score",
+                         "curves": [["first", "most important first"], ["last", "least important first"]]}]  # fmt: skip
+    return {**judged, "order_by": "one 0"}
+
+
+def test_bars_begin_at_0_and_numbers_of_a_column_have_the_same_digits(
+    open_page: Open, pages: Pages, tmp_path: Path
+) -> None:
+    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "concepts": None}
+    page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation")
+    first = page.locator(".leaderboard .bar").first
+    first.wait_for()
+    wide = float(first.get_attribute("width") or 0)
+    # What is by chance lies at its share of the way from 0 to 1, and not where the bars begin.
+    assert float(first.locator(".chance").get_attribute("x1") or 0) == pytest.approx(0.88 * wide)
+    assert float(first.locator(".mean").get_attribute("width") or 0) == pytest.approx(wide)
+    told = page.locator(".leaderboard tbody tr td:nth-child(3) .number").all_inner_texts()
+    assert sorted(told) == ["0.50", "1.00", "1.00", "1.00"]
+    assert page.locator(".charts figcaption .number").inner_text() == "1.00"
+
+
+def test_the_key_of_curves_stands_above_them_and_apart(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "concepts": None}
+    page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation")
+    charts = page.locator(".charts").bounding_box()
+    key = page.locator(".legend", has_text="most important first")
+    box, words = key.bounding_box(), [part.bounding_box() for part in key.locator("> span").all()]
+    assert charts
+    assert box
+    assert box["y"] + box["height"] <= charts["y"]
+    for one, other in pairwise(words):
+        assert one
+        assert other
+        assert other["y"] > one["y"] or other["x"] - one["x"] - one["width"] >= 15
+
+
+def test_all_columns_of_a_leaderboard_are_on_the_paper(open_page: Open, pages: Pages, tmp_path: Path) -> None:
+    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "concepts": None}
+    page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation", width=703, height=1000)  # A4, 12 mm
+    table = page.locator(".leaderboard")
+    table.wait_for()
+    assert table.evaluate("table => table.getBoundingClientRect().right") > 703
+    scroll = page.locator(".board .scroll")
+    assert "gradient" in scroll.evaluate("box => getComputedStyle(box).backgroundImage")  # shades: there is more
+    page.emulate_media(media="print")
+    assert table.evaluate("table => table.getBoundingClientRect().right") <= 703
+    assert scroll.evaluate("box => getComputedStyle(box).overflowX") == "visible"
 
 
 def test_an_image_with_a_hash_in_its_name_opens_by_its_link(open_page: Open, pages: Pages, data: Data) -> None:
