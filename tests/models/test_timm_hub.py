@@ -202,6 +202,19 @@ def test_what_cannot_be_had(hub: Hub, reporter: Any, model: str, said: str, mend
     assert caught.value.code == ExitCode.MODEL
 
 
+def test_a_folder_of_the_name_of_a_repository_is_pointed_at(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reporter: Any
+) -> None:
+    assert hub.asked == []
+    (tmp_path / "nets/vit").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for offline in (True, False):
+        for name in ("nets/vit", "nets/none"):
+            with pytest.raises(ModelError) as caught:
+                load_model(f"timm:hf-hub:{name}", offline=offline, reporter=reporter)
+            assert ("--model transformers:./nets/vit" in caught.value.fix) == (name == "nets/vit")
+
+
 def test_without_a_connection(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reporter: Any) -> None:
     from huggingface_hub import constants
 

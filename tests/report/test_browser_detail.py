@@ -68,7 +68,7 @@ def test_an_enlarged_thumbnail_says_that_it_is_one(open_page: Open, pages: Pages
     for path, said in ((small, True), (pages.single, False), (pages.folder, False)):
         page = open_page(path, "#" + urlencode({"open": name_of(0)}))
         page.locator("dialog.detail .facts").wait_for()
-        assert ("--previews 640" in page.locator("dialog.detail .facts").inner_text()) == said
+        assert ("thumbnail, enlarged" in page.locator("dialog.detail .facts").inner_text()) == said
 
 
 @pytest.mark.parametrize("method", ["gradcam", "lime"])

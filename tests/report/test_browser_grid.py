@@ -547,6 +547,7 @@ def test_on_a_phone_nothing_of_the_head_lies_over_another(
             assert min(across, down) <= 0.5
     title = page.locator(".head .title")
     assert title.evaluate("title => getComputedStyle(title).overflow") == "hidden"  # so nothing hangs out of its box
+    assert page.locator(".head h1").evaluate("one => one.offsetWidth") <= title.evaluate("one => one.clientWidth")
     assert (boxes[0] or {"width": 0})["width"] > 150
 
 

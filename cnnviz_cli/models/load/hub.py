@@ -161,8 +161,15 @@ def _fetch(
 
 def _not_cached_error(repository: HubRepository, why: str) -> ModelError:
     what = f"{escape_text(str(repository), 200)} is not in the cache of the hub (HF_HOME), and {why}"
-    fix = f"Where there is a connection: hf download {escape_text(repository.name, 200)}"
+    fix = f"{_folder_here(repository)}Where there is a connection: hf download {escape_text(repository.name, 200)}"
     return ModelError(what, where="--model", fix=f"{fix}\nand copy what that writes. HF_ENDPOINT names a mirror.")
+
+
+def _folder_here(repository: HubRepository) -> str:
+    """What to say where a folder has the name of a repository: a line, or nothing."""
+    if not Path(repository.name).is_dir():
+        return ""
+    return f"For the folder of this name that is here: --model transformers:./{escape_text(repository.name, 200)}\n"
 
 
 def _refusal(repository: HubRepository, error: Exception, errors: ModuleType, endpoint: str) -> ModelError:
@@ -172,7 +179,7 @@ def _refusal(repository: HubRepository, error: Exception, errors: ModuleType, en
         fix = f"Accept them at {escape_text(endpoint, 200)}/{name}, then: hf auth login, or set HF_TOKEN"
     elif isinstance(error, errors.RepositoryNotFoundError):
         what = f"the hub has no repository '{name}', or it is private"
-        fix = "Check the name. For a private one: hf auth login, or set HF_TOKEN"
+        fix = f"{_folder_here(repository)}Check the name. For a private one: hf auth login, or set HF_TOKEN"
     elif isinstance(error, errors.RevisionNotFoundError):
         what = f"{name} has no branch, tag or commit '{escape_text(repository.revision or '', 200)}'"
         fix = f"Leave it out for the default branch, or look at {escape_text(endpoint, 200)}/{name}/commits/main"

@@ -124,7 +124,7 @@
         ? 'Shown as it was drawn: the page has no numbers of it, so there is nothing to recolour and no value to read.'
         : 'A single file has no figures, and the page has no numbers of this one.'}</p>`}
       ${record.thumb && !record.drawn && !record.photo && Math.max(...record.size || [0]) > R.index.side && html`<p class=state>The image itself is not here: this is its thumbnail, enlarged. ${R.index.mode === 'single'
-        ? 'cnnviz report OUT --single-file --photos DIR --previews 640 puts a larger picture into the page.' : 'Name the images’ folder: cnnviz report OUT --photos DIR'}</p>`}
+        ? html`With <code>--photos</code> <code>DIR</code> <code>--previews</code> <code>640</code> the page holds a larger picture.` : html`<code>--photos</code> <code>DIR</code> names the images’ folder.`}</p>`}
       ${record.drawn && R.index.fixed && html`<p class=state>${R.index.fixed}</p>`}
       ${random && html`<p class=state>These weights are random. If this map resembles that of the trained network, it shows nothing that was learnt.</p>`}
       <${Section} title="What the network says"><${Says} i=${i} record=${record} run=${first} />
