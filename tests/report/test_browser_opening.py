@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -85,3 +86,14 @@ def test_the_bar_of_one_run_is_one_line(open_page: Open, pages: Pages, data: Dat
     )
     assert len(middles) >= 6
     assert max(middles) - min(middles) < 10
+
+
+def test_what_another_run_was_told_is_known(open_page: Open, pages: Pages, data: Data, tmp_path: Path) -> None:
+    unknown = next(i for i in data.everything if data.column("truth")[i] is None and data.column("outcome.0")[i] == 2)
+    address = f"#open={quote(data.index['sources'][unknown], safe='')}"
+    told = {"kind": "u1", "data": base64.b64encode(bytes(data.index["n"])).decode()}
+    for columns, count in ((data.index["columns"], 1), (data.index["columns"] | {"truth.0": told}, 0)):
+        runs = [data.index["runs"][0], data.index["runs"][1] | {"images": 0}]
+        page = open_page(tampered(pages, tmp_path, columns=columns, runs=runs), address)
+        page.locator("dialog.detail .facts .bars").first.wait_for()
+        assert page.get_by_text("What is true is not known.").count() == count
