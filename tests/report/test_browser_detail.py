@@ -63,6 +63,30 @@ def test_beside_a_map_stands_the_same_map_of_the_other_run(open_page: Open, page
         assert any(label in title and "control" in title for title in titles), titles
 
 
+def test_the_way_back_closes_the_image_and_loses_nothing(open_page: Open, pages: Pages) -> None:
+    page = open_page(pages.folder, "#palette=viridis")
+    for number in (1, 2):
+        page.locator(f'.cell[data-at="{number}"]').click()
+        page.locator("dialog.detail .evidence").first.wait_for()
+        until(page, "location.hash.includes('open=')", True)
+        page.keyboard.press("ArrowRight")
+        page.evaluate(f"R.setNote(R.source({number}), 'seen'); R.state.opacity.value = 0.5")
+        until(page, f"(location.hash.match(/note=/g) ?? []).length === {number}", True)
+        page.go_back()
+        page.locator("dialog.detail").wait_for(state="hidden")
+        assert page.evaluate("Object.keys(R.notes.value).length") == number
+        until(page, "/palette=viridis&opacity=0.5&note=/.test(location.hash) && !location.hash.includes('open=')", True)
+    # What is closed by a key leaves its step behind, which loses nothing either.
+    page.locator('.cell[data-at="4"]').click()
+    until(page, "location.hash.includes('open=')", True)
+    page.keyboard.press("Escape")
+    page.locator("dialog.detail").wait_for(state="hidden")
+    until(page, "location.hash.includes('open=')", False)
+    page.go_back()
+    until(page, "Object.keys(R.notes.value).length", 2)
+    assert page.locator(".cell").first.is_visible()
+
+
 def test_an_enlarged_thumbnail_says_that_it_is_one(open_page: Open, pages: Pages, tmp_path: Path) -> None:
     small = tampered(pages, tmp_path, side=64)  # of photographs of 96 pixels
     for path, said in ((small, True), (pages.single, False), (pages.folder, False)):

@@ -111,13 +111,20 @@
   read(location.hash);
   // Browsers stop a page that rewrites its address hundreds of times in half a minute, as a slider would.
   let timer = 0;
+  // An image that is opened is a step of its own, so that the browser's way back closes it: what the address was below.
+  let below = null, opened = R.state.open.value !== '';
   function write() {
     clearTimeout(timer);
     timer = 0;
     const hash = written();
     if (hash === (location.hash || '#')) return;
+    const opens = !opened && R.state.open.value !== '' && below === null;
+    opened = R.state.open.value !== '';
     try {
-      history.replaceState(null, '', hash);
+      if (opens) {
+        below = location.hash;
+        history.pushState(null, '', hash);
+      } else history.replaceState(null, '', hash);
     } catch {
       // A sandboxed frame may have no history of its own.
     }
@@ -127,7 +134,13 @@
     if (!timer) timer = setTimeout(write, 120);
   });
   addEventListener('pagehide', write);
-  addEventListener('hashchange', () => read(location.hash));
+  addEventListener('hashchange', () => {
+    const back = below !== null && location.hash === below;
+    below = null;
+    if (!back) read(location.hash);
+    else R.state.open.value = '';  // all else stays, notes too, and the address is brought up to it
+    write();
+  });
 
   // The theme is the reader's and not the link's. Where nothing can be stored, it lasts as long as the page.
   const kept = () => {
