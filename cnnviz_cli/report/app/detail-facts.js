@@ -22,7 +22,7 @@
     return html`${name}${said.error && html`<p class="state failed">${said.error}</p>`}
       <ol class=bars>${shown.map(([label, share, text, title]) => html`<${Bar} label=${title || R.label(label)} share=${share} text=${text} mark=${truth?.[0] === label} />`)}
         ${truth && !known && html`<${Bar} label=${R.label(truth[0])} share=${truth[1]} text=${truth[2]} mark=${true} />`}</ol>
-      ${!truth && !said.error && R.truths && R.value(R.truthColumn(run), i) === null && html`<p class=dim>What is true is not known.</p>`}
+      ${!truth && !said.error && R.truths && html`<p class=dim>What is true is not known.</p>`}
       ${(said.sentences || []).map(words => html`<p class=state>${words}</p>`)}`;
   }
 
