@@ -73,7 +73,7 @@ class Index:
             "measures": measures,
             "titles": self._titles(),
             "disagreements": [
-                {"column": name, "title": f"{words[one]} / {words[other]}", "views": [one, other]}
+                {"column": name, "views": [one, other], **self._compared(views[one], views[other], titles)}
                 for name, (one, other) in zip(disagreements, pairs, strict=True)
             ],
             "palettes": {name: to_base64(colours) for name, colours in known.items()},
@@ -84,6 +84,18 @@ class Index:
             "missing": list(self.sentences()),
             "tabs": self._tabs(page),
         }
+
+    def _compared(self, one: ViewKey, other: ViewKey, titles: Mapping[str, str]) -> Plain:
+        """What a pair of views is called, the run or the map that both have once; `cross`: they have neither."""
+        first, second = (_view_title(key, titles) for key in (one, other))
+        if len(self._runs) == 1:
+            return {"title": f"{first} / {second}", "cross": False}
+        mine, theirs = self._names[one.run], self._names[other.run]
+        if one.run == other.run:
+            return {"title": f"{first} / {second} · {mine}", "cross": False}
+        if _same_map(one, other):
+            return {"title": f"{first} · {mine} / {theirs}", "cross": False}
+        return {"title": f"{first} · {mine} / {second} · {theirs}", "cross": True}
 
     def _measures(self, words: Mapping[ViewKey, str]) -> tuple[list[Plain], dict[str, Numbers]]:
         """What one can filter and sort by, beside what every image has, and its numbers; what ranks methods first."""

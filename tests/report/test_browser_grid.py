@@ -207,6 +207,35 @@ def test_names_and_classes_order_by_the_alphabet(open_page: Open, pages: Pages, 
     assert said[order[-1]] is None
 
 
+def test_pairs_of_other_maps_of_other_runs_are_offered_nowhere_but_where_chosen(
+    open_page: Open, pages: Pages, data: Data
+) -> None:
+    pairs = data.index["disagreements"]
+    mine = [of["column"] for of in pairs if 0 in of["views"] and not of["cross"]]
+    crossed = next(of["column"] for of in pairs if of["cross"])
+    offered = "name => R.compared(name).map(of => of.column)"
+    page = wait(open_page(pages.folder))
+    assert page.evaluate(offered, "") == mine
+    assert crossed in page.evaluate(offered, crossed)
+    measure = page.locator(".side select:has(option[value='measure.0']) option").evaluate_all(
+        "all => all.map(o => o.value)"
+    )
+    assert [name for name in measure if name.startswith("disagreement")] == mine
+
+
+def test_a_histogram_counts_what_the_other_filters_let_through(open_page: Open, pages: Pages, data: Data) -> None:
+    page = wait(open_page(pages.folder, "#outcome=wrong"))
+    outcome, shares = data.column("outcome.0"), data.column("probability.0")
+    bins = {min(23, math.floor(shares[i] * 24)) for i in data.everything if outcome[i] == WRONG}
+    everything = {min(23, math.floor(share * 24)) for share in shares if share is not None}
+    tall = "bars => bars.flatMap((bar, k) => (bar.getAttribute('height') > 0 ? [k] : []))"
+    rects = page.locator(".side .spread rect")
+    assert set(rects.evaluate_all(tall)) == bins < everything
+    page.evaluate("R.set({outcome: '', lo: 0.5})")  # its own bounds take no bar away
+    page.wait_for_function("R.order.value.length > 0 && document.querySelectorAll('.side .spread rect.off').length > 0")
+    assert set(rects.evaluate_all(tall)) == everything
+
+
 # ---- which classes are taken for which
 
 
@@ -296,6 +325,9 @@ def test_a_thousand_classes_have_twelve_in_the_table_and_their_pairs_below(
     dialog = page.get_by_role("dialog", name="What is taken for what")
     assert dialog.locator("tbody tr").count() == 12
     assert dialog.locator(".pairs li").count() == 21
+    # No room above the heads of the columns: the longest is as tall as they are.
+    spare = "heads => heads[0].offsetHeight - Math.max(...heads.map(head => head.firstChild.offsetHeight))"
+    assert dialog.locator("thead th:not(.corner)").evaluate_all(spare) <= 8
     dialog.get_by_role("button", name="All 43 classes").click()
     assert dialog.locator("tbody tr").count() == 43
 

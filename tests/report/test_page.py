@@ -198,8 +198,8 @@ def test_disagreement_is_one_less_the_rank_correlation(runs: tuple[Path, Path, P
     real, odd, _ = runs
     titles = {one["title"]: one for one in page.index["disagreements"]}
     pairs = {
-        "Grad-CAM · real / Layer-CAM · real": ((real, "gradcam"), (real, "layercam")),
-        "Grad-CAM · real / Grad-CAM · odd": ((real, "gradcam"), (odd, "gradcam")),
+        "Grad-CAM / Layer-CAM · real": ((real, "gradcam"), (real, "layercam")),
+        "Grad-CAM · real / odd": ((real, "gradcam"), (odd, "gradcam")),
     }
     for title, sides in pairs.items():
         column = page.column(titles[title.replace("Layer-CAM", TITLES["layercam"])]["column"])

@@ -213,6 +213,13 @@ def test_the_same_map_of_two_runs_is_compared_first(tmp_path: Path) -> None:
         runs.append(save(root, keep(root, numbered("a.png", 1, *outputs), arrays)))
     index = Read(write_report(runs).path).index
     assert [one["views"] for one in index["disagreements"]] == [[0, 2], [1, 3], [0, 1], [0, 3], [1, 2], [2, 3]]
+    assert [one["cross"] for one in index["disagreements"]] == [False, False, False, True, True, False]
+    titles = [one["title"] for one in index["disagreements"]]
+    assert titles[1:4] == [
+        "layercam, conv · run0 / run1",
+        "gradcam, conv / layercam, conv · run0",
+        "gradcam, conv · run0 / layercam, conv · run1",
+    ]
 
 
 @pytest.mark.parametrize("other", [(63.0, 0.0, 80.0, 60.0), (0.0, 0.0, 10.0, 10.0), None])

@@ -41,11 +41,11 @@
   const Section = ({title, note, children}) => html`<section><h2>${title}${note && html`<small>${note}</small>`}</h2>
     ${children}</section>`;
 
-  // How a column is spread: bars of one width, what is filtered in a stronger colour.
+  // How a column is spread: from the least to the most of all images.
   const BARS = 24;
-  const spreads = new Map();
-  function spread(name) {
-    if (!spreads.has(name)) {
+  const ends = new Map();
+  function endsOf(name) {
+    if (!ends.has(name)) {
       const values = R.column(name);
       let lo = Infinity, hi = -Infinity;
       for (const value of values) {
@@ -53,16 +53,15 @@
         if (value > hi) hi = value;
       }
       if (name.startsWith('probability.')) [lo, hi] = [0, 1];
-      const bars = new Array(BARS).fill(0);
-      for (const value of values) {
-        if (value >= lo && value <= hi) bars[Math.min(BARS - 1, Math.floor((value - lo) / (hi - lo || 1) * BARS))]++;
-      }
-      spreads.set(name, {lo, hi, bars, most: Math.max(1, ...bars)});
+      ends.set(name, {lo, hi});
     }
-    return spreads.get(name);
+    return ends.get(name);
   }
-  const Spread = ({name, from, to}) => {
-    const {lo, hi, bars, most} = spread(name), width = (hi - lo || 1) / BARS;
+  // Bars of one width: of the images `of`, what lies between `from` and `to` in a stronger colour.
+  const Spread = ({name, of, from, to}) => {
+    const {lo, hi} = endsOf(name), width = (hi - lo || 1) / BARS, values = R.column(name), bars = new Array(BARS).fill(0);
+    for (const i of of) if (values[i] >= lo && values[i] <= hi) bars[Math.min(BARS - 1, Math.floor((values[i] - lo) / width))]++;
+    const most = Math.max(1, ...bars);
     return html`<svg class="spread" viewBox="0 0 ${BARS * 10} 40" preserveAspectRatio="none" aria-hidden="true">
       ${bars.map((n, k) => {
         const tall = n ? Math.max(1.5, 40 * Math.sqrt(n / most)) : 0;
@@ -70,7 +69,7 @@
         return html`<rect key=${k} x=${k * 10 + 1} width="8" y=${40 - tall} height=${tall} class=${off ? 'off' : ''} />`;
       })}</svg>`;
   };
-  Spread.of = spread;
+  Spread.of = endsOf;
 
   R.ui = {Chips, Select, Range, Toggle, Section, Spread};
 })(globalThis.R);

@@ -48,7 +48,7 @@
       return html`<p class="dim">Classes do not exclude each other in this run, so none is taken for another. An image is
         right if its true class has 50 % or more.</p>`;
     }
-    if (!R.order.value.length) return null;
+    if (!R.among.classes.value.length) return null;
     if (!confused.length) return html`<p class="dim">Nothing of what is filtered has a known truth.</p>`;
     const shown = confused.slice(0, room);
     return html`<${Table} matrix=${matrix} classes=${shown} />
@@ -77,11 +77,11 @@
           ${all && matrix.confused.length > WHOLE
             ? `These are the ${WHOLE} most confused of ${matrix.confused.length} classes; the pairs below are of all.` : ''}${' '}
           A number filters the images and stays pressed.</p>
-        <div class="scroll" tabindex="0" role="group" aria-label="Confusion matrix">
+        <div class="beside"><div class="scroll" tabindex="0" role="group" aria-label="Confusion matrix">
           <${Table} matrix=${matrix} classes=${matrix.confused.slice(0, wide)} /></div>
-        ${matrix.mistakes.length > 0 && html`<h3>Most confused pairs${matrix.mistakes.length > WHOLE
+        ${matrix.mistakes.length > 0 && html`<div class="list"><h3>Most confused pairs${matrix.mistakes.length > WHOLE
             ? `: ${WHOLE} of ${matrix.mistakes.length.toLocaleString('en')}` : ''}</h3>
-          <${Pairs} pairs=${matrix.mistakes.slice(0, WHOLE)} most=${matrix.mistakes[0][2]} />`}
+          <${Pairs} pairs=${matrix.mistakes.slice(0, WHOLE)} most=${matrix.mistakes[0][2]} /></div>`}</div>
       </div>`}</dialog>`;
   }
 

@@ -17,7 +17,7 @@
     const name = `probability.${R.run.value}`;
     if (!R.column(name)) return null;
     return html`<${Section} title="Probability">
-      <${Spread} name=${name} from=${S.lo.value} to=${S.hi.value} />
+      <${Spread} name=${name} of=${R.among.probability.value} from=${S.lo.value} to=${S.hi.value} />
       <${Range} what="lo" label="at least" words=${R.percent} />
       <${Range} what="hi" label="at most" words=${R.percent} /></${Section}>`;
   }
@@ -31,7 +31,7 @@
       }} /></label>`;
 
   function Measures() {
-    const of = R.measures.concat(R.disagreements.map(one => ({...one, title: `Disagreement: ${one.title}`})))
+    const of = R.measures.concat(R.compared(S.measure.value).map(one => ({...one, title: `Disagreement: ${one.title}`})))
       .filter(one => R.column(one.column));
     if (!of.length) return null;
     const name = S.measure.value, spread = name && Spread.of(name);
@@ -41,7 +41,8 @@
         <option value="" selected=${name === ''}>none</option>
         ${of.map(one => html`<option key=${one.column} value=${one.column} selected=${one.column === name}>${one.title}</option>`)}
       </select></label>
-      ${name && html`<${Spread} name=${name} from=${S.from.value === '' ? -Infinity : Number(S.from.value)}
+      ${name && html`<${Spread} name=${name} of=${R.among.measure.value}
+          from=${S.from.value === '' ? -Infinity : Number(S.from.value)}
           to=${S.to.value === '' ? Infinity : Number(S.to.value)} />
         <${Bound} what="from" label="at least" placeholder=${R.number(spread.lo)} />
         <${Bound} what="to" label="at most" placeholder=${R.number(spread.hi)} />`}</${Section}>`;

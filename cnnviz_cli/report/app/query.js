@@ -6,8 +6,8 @@
   const labels = R.labels.map(label => label.toLowerCase());
   const KNOWN = 2;  // outcomes below this have a known truth
 
-  // A test for each thing that is asked for; `pairs`: those of the classes too, which the matrix leaves out.
-  function tests(pairs) {
+  // A test for each thing that is asked for, but for what `left` sets: its own filter would hide what there is to choose.
+  function tests(left) {
     const run = R.run.value, found = [];
     const outcome = R.column(`outcome.${run}`), predicted = R.column(`predicted.${run}`), truth = R.column(R.truthColumn(run));
     if (S.outcome.value && outcome) {
@@ -18,13 +18,13 @@
       const wanted = R.index.states.indexOf(S.states.value), states = R.column(`state.${run}`);
       found.push(i => states?.[i] === wanted);
     }
-    if (pairs && S.said.value) found.push(i => predicted?.[i] === Number(S.said.value));
-    if (pairs && S.truth.value) found.push(i => truth?.[i] === Number(S.truth.value));
-    if (!R.isUsual('lo') || !R.isUsual('hi')) {
+    if (left !== 'classes' && S.said.value) found.push(i => predicted?.[i] === Number(S.said.value));
+    if (left !== 'classes' && S.truth.value) found.push(i => truth?.[i] === Number(S.truth.value));
+    if (left !== 'probability' && (!R.isUsual('lo') || !R.isUsual('hi'))) {
       const shares = R.column(`probability.${run}`), lo = S.lo.value, hi = S.hi.value;
       if (shares) found.push(i => shares[i] >= lo && shares[i] <= hi);
     }
-    if (S.measure.value && (S.from.value || S.to.value)) {
+    if (left !== 'measure' && S.measure.value && (S.from.value || S.to.value)) {
       const values = R.column(S.measure.value);
       const lo = S.from.value === '' ? -Infinity : Number(S.from.value);
       const hi = S.to.value === '' ? Infinity : Number(S.to.value);
@@ -41,8 +41,8 @@
     }
     return found;
   }
-  function passing(pairs) {
-    const asked = tests(pairs), found = [];
+  function passing(left) {
+    const asked = tests(left), found = [];
     next: for (let i = 0; i < R.n; i++) {
       for (const test of asked) if (!test(i)) continue next;
       found.push(i);
@@ -84,6 +84,10 @@
     const place = i => rank[predicted[i]] ?? labels.length;
     return found.sort((a, b) => place(a) - place(b) || (shares[b] || 0) - (shares[a] || 0) || a - b);
   }
+  // Pairs of maps one can filter and sort by: those with the map that is looked at, for eight maps have 28 pairs. Another
+  // map of another run tells nothing, but for `chosen`, which a link may name.
+  R.compared = chosen => R.disagreements.filter(
+    of => of.column === chosen || (!of.cross && (!of.views || of.views.includes(S.view.value))));
   // Which end of an order comes first; `reverse` turns it.
   R.sorts = () => [
     ['order', 'Order of the run'],
@@ -91,9 +95,7 @@
     ...(R.truths ? [['gravest', 'Gravest mistake']] : []),
     ...(R.column(`probability.${R.run.value}`) ? [['probability', 'Probability'], ['class', 'Class said']] : []),
     ...R.measures.map(of => [of.column, of.title]),
-    // Of pairs of maps those with the one that is looked at: eight maps have 28 pairs.
-    ...R.disagreements.filter(of => !of.views || of.views.includes(S.view.value) || of.column === S.sort.value)
-      .map(of => [of.column, `Disagreement: ${of.title}`]),
+    ...R.compared(S.sort.value).map(of => [of.column, `Disagreement: ${of.title}`]),
   ];
   function sorted(found) {
     const sort = S.sort.value, run = R.run.value, back = S.reverse.value;
@@ -108,7 +110,9 @@
     const down = measure ? measure.better === 'lower' : true;
     return byNumber(found, keys, down !== back);
   }
-  const found = computed(() => passing(true));
+  const found = computed(() => passing(''));
+  // What the other filters let through, for what a part of the panel shows.
+  R.among = Object.fromEntries(['classes', 'probability', 'measure'].map(left => [left, computed(() => passing(left))]));
   R.order = computed(() => sorted(found.value.slice()));
   const position = computed(() => {
     const at = new Int32Array(R.n).fill(-1);
@@ -145,7 +149,7 @@
     const pairs = new Map(), wrong = new Map(), seen = new Map();
     const add = (counts, key) => counts.set(key, (counts.get(key) ?? 0) + 1);
     if (predicted && truth && outcome && R.truths) {
-      for (const i of passing(false)) {
+      for (const i of R.among.classes.value) {
         const t = truth[i], p = predicted[i];
         if (labels[t] === undefined || labels[p] === undefined || !(outcome[i] < KNOWN)) continue;
         add(pairs, t * labels.length + p);
