@@ -73,9 +73,11 @@ class _OneLayer:
 
 
 def _simplest_network() -> MethodContext:
-    """One convolution, an average of its maps, one linear layer: no method needs more."""
+    """One convolution, an average of its maps, one linear layer, and attention somewhere: no method needs more."""
     head = LinearHead("conv", cast("Any", SimpleNamespace(shape=(10, 8))))  # of the weight only the shape is read
-    return MethodContext(_OneLayer(), 0, None, InputSpec((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head)
+    return MethodContext(
+        _OneLayer(), 0, None, InputSpec((224, 224), (-1.0,) * 3, (1.0,) * 3), lambda: head, find_attention=lambda: 1
+    )
 
 
 _NARROWEST = 24

@@ -84,7 +84,7 @@ def _match_tokens(rows: Tensor, run: AttentionRun, later: AttentionRun) -> Tenso
     skipped, height, width = run.grid if run.mixes else (0, 0, 0)
     merged = (-(-height // 2), -(-width // 2))
     if not skipped and given == merged[0] * merged[1]:
-        down, across = (torch.arange(side, device=rows.device) // 2 for side in (height, width))
+        down, across = (torch.arange(side, dtype=torch.int64, device=rows.device) // 2 for side in (height, width))
         parents = (down[:, None] * merged[1] + across).flatten()
         children = torch.bincount(parents, minlength=given)
         return (rows / children)[:, parents]

@@ -50,7 +50,7 @@ class Windows:
             rolls_first: whether it is rolled before it is padded.
         """
         height, width = grid
-        numbers = torch.arange(height * width, device="cpu").view(height, width)
+        numbers = torch.arange(height * width, dtype=torch.int64, device="cpu").view(height, width)
         padding = (0, -width % window[1], 0, -height % window[0])
 
         def roll(values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import detectors
 import pytest
 import tiny
 import torch
+from methods.test_laws import TRANSFORMERS
 from running import given_for, numbers
 from torch import Tensor, nn
 from torch.nn import functional
@@ -343,6 +344,7 @@ REFUSED = {
     "lrp": "no rule",
     "deeplift": "no rule",
     "finercam": "no class of a classifier",
+    **dict.fromkeys(TRANSFORMERS, "no attention"),
 }
 
 

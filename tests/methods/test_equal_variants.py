@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from methods.test_laws import CASES, METHODS, quick
+from methods.test_laws import CASES, CONVOLUTIONAL, quick
 from running import Runner, given_for, numbers, recipe_of
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ from cnnviz_cli.core.needs import KeyedVariants
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.stream import ImageStream
 
-OPTIONS = {name: [{}] for name in METHODS}
-for name, options, _kind in CASES:
+OPTIONS = {name: [{}] for name in CONVOLUTIONAL}
+for name, options, _kind in (case for case in CASES if case[0] in CONVOLUTIONAL):
     OPTIONS[name] += [options] * (options not in OPTIONS[name])
 EVERY = [(name, options) for name, several in OPTIONS.items() for options in several]
 
@@ -102,7 +102,7 @@ def test_windows_over_what_looks_like_their_cover_change_nothing() -> None:
     assert (keys != 0).tolist() == [[False] * 4, [False, True, True, False], [False, True, True, False], [False] * 4]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_the_result_is_that_of_every_variant(name: str, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = build(), Dead.pictures()
     once = run(name, net, batch, **quick(name))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import tiny
 import torch
-from methods.test_laws import METHODS, quick
+from methods.test_laws import CONVOLUTIONAL, quick
 from running import given_for, numbers, recipe_of
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ SHOWN = {"feature-maps"}
 """Methods that read the convolutions' own outputs."""
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_values_are_those_of_the_network_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = tiny.build(tiny.Residual), tiny.pictures(2)
     recipe = recipe_of(name, net, **quick(name))

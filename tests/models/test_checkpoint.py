@@ -456,6 +456,5 @@ def test_a_pointer_of_git_lfs_and_a_file_of_another_library(tmp_path: Path, repo
     with pytest.raises(ModelError, match="Git LFS") as caught:
         load_model(NET, str(path), reporter=reporter)
     assert caught.value.fix == "git lfs pull"
-    for model, weights in ((str(tmp_path / "x.onnx"), "DEFAULT"), (NET, "x.h5")):
-        with pytest.raises(UsageError, match=r"an ONNX graph|must end in"):
-            load_model(model, weights, reporter=reporter)
+    with pytest.raises(UsageError, match="must end in"):
+        load_model(NET, "x.h5", reporter=reporter)

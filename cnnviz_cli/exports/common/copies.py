@@ -14,8 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_PIXELS, ReadOptions, open_regular, parse_value_range
-from cnnviz_cli.files.images.decode import read_image
-from cnnviz_cli.files.images.dicom import is_dicom
+from cnnviz_cli.files.images.decode import is_dicom, read_image
 from cnnviz_cli.files.images.pillow_fixes import suppress_pillow_warnings
 from cnnviz_cli.files.output.sink import locate
 

@@ -27,7 +27,7 @@ from cnnviz_cli.core.file_reading import (
 )
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.images.bands import is_multiband, read_image_bands, read_multiband
-from cnnviz_cli.files.images.dicom import is_dicom, read_dicom
+from cnnviz_cli.files.images.dicom import read_dicom
 from cnnviz_cli.files.images.pillow_fixes import (
     MAX_RUNS,
     PLAIN_PPM,
@@ -289,6 +289,11 @@ def _decode(data: bytes, how: ReadOptions, convert: Convert) -> tuple[RgbImage, 
         size = stored if turn in _KEEPING_SIZE else (height, width)
         planes = None if decoded.planes is None else _apply_orientation(decoded.planes, turn)
         return replace(decoded, image=made.transpose(turn), notes=notes, planes=planes), size, orientation
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file, of which the first 132 bytes are enough, says that it is a DICOM image."""
+    return data[128:132] == b"DICM"
 
 
 def _decode_dicom(data: bytes, how: ReadOptions, convert: Convert | None) -> tuple[RgbImage, tuple[int, int], int]:

@@ -38,7 +38,7 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 INSTALL = "pip install 'cnnviz-cli[dicom]'"
 
-_PREAMBLE, _MARK = 128, b"DICM"
+_HEAD = 132  # bytes of a preamble that says nothing, and of the mark of the format
 _DEFLATED, _RUNS = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
 _ITEM = b"\xfe\xff\x00\xe0"
 _MAX_PARTS = 100_000  # elements of a file, and items of its sequences; each takes pydicom some microseconds
@@ -53,11 +53,6 @@ _TAGS = (
     "BluePaletteColorLookupTableData SegmentedRedPaletteColorLookupTableData "
     "SegmentedGreenPaletteColorLookupTableData SegmentedBluePaletteColorLookupTableData"
 )
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether a file says that it is one, behind its preamble."""
-    return data[_PREAMBLE : _PREAMBLE + len(_MARK)] == _MARK
 
 
 def read_dicom(data: bytes, how: ReadOptions) -> RgbImage:
@@ -92,7 +87,7 @@ def read_dicom(data: bytes, how: ReadOptions) -> RgbImage:
 
 def _parse(data: bytes, pydicom: Any) -> Any:
     """What the file says of its pixels, and these, still packed."""
-    start = _PREAMBLE + len(_MARK)
+    start = _HEAD
     if _DEFLATED.encode() in data[start : start + 1024]:
         fix = "Save it without: dcmconv +te IN.dcm OUT.dcm"
         raise ImageError("the DICOM file is deflated as a whole, which is not read", fix=fix)
