@@ -68,7 +68,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--process-per-site", "--in-process-gpu", "--no-zygote"],
+            args=["--no-sandbox", "--disable-gpu"],
         )
         yield opened
         opened.close()
@@ -110,7 +110,7 @@ class Tabs:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A profile without a network."""
     made = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
-    made.set_default_timeout(15_000)
+    made.set_default_timeout(60_000)
     yield made
     made.close()
 
