@@ -40,7 +40,13 @@ OTHERS = {
     },
     "cli/report.py": {"webbrowser.open(made.path.resolve().as_uri())"},  # the browser, for a page that was written
     "api/export.py": {"written.read_text(encoding='utf-8')"},  # a page that was just written
-    "exports/fiftyone.py": {"target.open('xb')"},
+    # The copy that was just written from what `open_regular` gave, and a look at what it says of a person.
+    "exports/common/copies.py": {
+        "target.open('xb')",
+        "path.open('rb')",
+        "mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)",
+        "Image.open(path, formats=[name for name in _TAGGED if name in Image.OPEN])",
+    },
     "models/load/hub.py": {"json.load(file)"},  # opened by `open_regular`
     "report/storage.py": {"temporary.open('xb')"},
     "files/output/sink.py": {
