@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import ValidationError
+
 from cnnviz_cli.core.accuracy import AccuracyCounter
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally
 from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Table, Tool
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
 from cnnviz_cli.files.output.sink import Sink, reach_write_point
@@ -59,6 +64,20 @@ def iterate_manifest(file: BinaryIO) -> Iterator[bytes | Json]:
     if not isinstance(rest, dict) or "images" in rest or has_duplicate_keys(data):
         raise ValueError("no manifest of ours")
     yield rest
+
+
+def invalid_manifest(error: ValueError, place: Path) -> UsageError:
+    """What to tell the user of a file that is no manifest, by what was raised when it was read."""
+    why = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        at = ".".join(str(step) for step in first["loc"])
+        why = f"{at}: {first['msg']}" if at else first["msg"]
+    return UsageError(
+        f"this is no valid manifest: {escape_text(why, 400)}",
+        where=escape_text(str(place)),
+        fix="Run the same command again; it writes a new one.",
+    )
 
 
 def write_manifest(

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from zipfile import BadZipFile
 
-from pydantic import ValidationError
-
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import (
     GIBIBYTE,
@@ -37,7 +35,7 @@ from cnnviz_cli.files.output.journal import (
     record_in_line,
     to_compact_json,
 )
-from cnnviz_cli.files.output.manifest import ManifestDigest, iterate_manifest
+from cnnviz_cli.files.output.manifest import ManifestDigest, invalid_manifest, iterate_manifest
 from cnnviz_cli.files.output.sink import locate
 
 if TYPE_CHECKING:
@@ -156,11 +154,7 @@ class SavedRun:
             for image in plain["images"]:
                 seal.add(to_compact_json(image))
         except ValueError as error:
-            raise UsageError(
-                f"this is no valid manifest: {escape_text(_reason(error), 400)}",
-                where=escape_text(str(place)),
-                fix="Run the same command again; it writes a new one.",
-            ) from error
+            raise invalid_manifest(error, place) from error
         self._whole = plain.pop("images")
         self.facts, self.digest = plain, seal.digest(plain)
 
@@ -192,14 +186,6 @@ class SavedRun:
             self.note = "Its shards are not merged: cnnviz merge does that. What they have finished is here."
         else:
             self.note = "The run is not finished. What it has finished so far is here."
-
-
-def _reason(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    at = ".".join(str(step) for step in first["loc"])
-    return f"{at}: {first['msg']}" if at else first["msg"]
 
 
 def read_arrays(root: Path, path: str, digest: str, names: Collection[str] | None = None) -> NamedArrays:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from pydantic import ValidationError
-
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regular, oversize_error
 from cnnviz_cli.core.records import Json, Manifest
@@ -19,7 +17,7 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.search import IMAGE_SUFFIXES
 from cnnviz_cli.files.output.file_names import MANIFEST, REPORT_DATA, TABLE
 from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, parse_record, to_compact_json
-from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, iterate_manifest
+from cnnviz_cli.files.output.manifest import DIGEST_KEY, ManifestDigest, invalid_manifest, iterate_manifest
 from cnnviz_cli.files.output.sink import locate
 
 HEADER_BYTES = 8192  # bytes that hold what is looked for, in the files that we write
@@ -123,11 +121,7 @@ def verify(root: Path) -> list[Problem]:
             fix="Name the folder that a run wrote: cnnviz verify OUT",
         ) from error
     except ValueError as error:
-        raise UsageError(
-            f"this is no valid manifest: {escape_text(_reason(error), limit=400)}",
-            where=escape_text(str(path)),
-            fix="Run the same command again; it writes a new one.",
-        ) from error
+        raise invalid_manifest(error, path) from error
     extra = sorted(_find_figures(root) - listed)
     return [*problems, *(Problem("extra", path, _UNLISTED.get(path, "no record lists this figure")) for path in extra)]
 
@@ -151,14 +145,6 @@ def _manifest(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:
     file.seek(0)
     images = (parse_record(part) for part in iterate_manifest(file) if isinstance(part, bytes))
     return images, rest, seal.digest(rest)
-
-
-def _reason(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    at = ".".join(str(step) for step in first["loc"])
-    return f"{at}: {first['msg']}" if at else first["msg"]
 
 
 def _foreign_form(file: BinaryIO) -> tuple[Iterator[Any], Json, str]:

@@ -98,7 +98,6 @@ def _normalisation(stated: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[
     if stated.get("include_top"):  # EfficientNet's divides once more
         again = np.atleast_1d(np.asarray(stated.get("image_std", 1.0), np.float64))
         std = std * again
-        mean = mean  # noqa: PLW0127
     factor = 255 * float(stated.get("rescale_factor", 1 / 255))
     if not 0 < factor < 1e6:
         raise UnknownProcessorError("rescale_factor")
