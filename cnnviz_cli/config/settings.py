@@ -27,6 +27,7 @@ from cnnviz_cli.config.fields import (
     QuestionFields,
     setting,
 )
+from cnnviz_cli.config.study_sections import STUDY_SECTIONS, recorded_section
 from cnnviz_cli.core.families import ALL, DREAM, EVALUATE, FAMILIES, SELECTOR, Family
 from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import Method, find_method, methods
@@ -97,6 +98,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
         if judged := recorded_evaluation(self, whole[EVALUATE]):
             recorded[EVALUATE] = judged
+        if self.command in STUDY_SECTIONS:
+            recorded[self.command] = recorded_section(self.section(self.command))
         for name in ("weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         recorded["model"] = _model_name(recorded["model"])
@@ -131,7 +134,9 @@ def _file_name(path: str) -> str:
 
 
 def families_of(command: str) -> tuple[str, ...]:
-    """The families a command runs: its own, or every one that ``all`` does."""
+    """The families a command runs: its own, every one that ``all`` does, or for a study of a folder none."""
+    if command in STUDY_SECTIONS:
+        return ()
     return (command,) if command in (*FAMILIES, DREAM.name) else tuple(FAMILIES)
 
 
@@ -149,6 +154,8 @@ def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]
         sections[family.name] = (section, Field(default_factory=section, description=family.summary))
     section = evaluation_section(command, _with_lower_bound)
     sections[EVALUATE] = (section, Field(default_factory=section, description="By what maps are judged."))
+    for name, (kind, summary) in STUDY_SECTIONS.items():
+        sections[name] = (kind, Field(default_factory=kind, description=summary))
     made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
     made.command = command
     return made
