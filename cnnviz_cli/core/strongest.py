@@ -12,7 +12,7 @@ from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.value import value
 
 MOST_PATCHES = 9
-"""Patches that are kept of each channel, of as many images."""
+"""Patches that are kept of each channel, of as many images, where nothing else is said."""
 
 MOST_NUMBERS = 1 << 22
 """Numbers that are kept for percentiles: all there are while they are fewer. Of more, those of the images with the
@@ -91,15 +91,15 @@ class Strongest:
 class StrongestPatches(Fold[Answers | Unread, Strongest]):
     """The strongest patches of each channel, one of an image at the most, and the scores of images.
 
-    Memory does not grow with the number of images: a channel keeps `MOST_PATCHES`, all objectives together
-    `MOST_NUMBERS` numbers. Files of the same bytes are one image where patches are kept, and two where images are
+    Memory does not grow with the number of images: a channel keeps `most_patches`, all objectives together
+    `most_numbers` numbers. Files of the same bytes are one image where patches are kept, and two where images are
     counted.
     """
 
     name = "strongest"
 
-    def __init__(self, most_numbers: int = MOST_NUMBERS) -> None:
-        self._most_numbers = most_numbers
+    def __init__(self, most_numbers: int = MOST_NUMBERS, most_patches: int = MOST_PATCHES) -> None:
+        self._most_numbers, self._most_patches = most_numbers, most_patches
         self._images = 0
         self._unread: set[str] = set()
         self._kept: list[list[Example]] = []
@@ -115,8 +115,8 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
         self._kept = self._kept or [[] for _ in item.peaks]
         for kept, peak in zip(self._kept, item.peaks, strict=True):
             # Most images are far from the strongest, and are done with here.
-            if len(kept) < MOST_PATCHES or -peak.value <= kept[-1].lowness:
-                _keep(kept, Example(0.0 - peak.value, item.sha256, peak.row, peak.column, item.name))
+            if len(kept) < self._most_patches or -peak.value <= kept[-1].lowness:
+                self._keep(kept, Example(0.0 - peak.value, item.sha256, peak.row, peak.column, item.name))
         self._bound((score, score) for score in item.scores)
         if item.scores:
             self._score(_Scored((item.sha256, item.name), item.scores))
@@ -127,10 +127,19 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
         self._kept = self._kept or [[] for _ in other._kept]
         for kept, others in zip(self._kept, other._kept, strict=bool(other._kept)):
             for one in others:
-                _keep(kept, one)
+                self._keep(kept, one)
         self._bound(other._bounds)
         for scored in other._scores:
             self._score(scored)
+
+    @classmethod
+    def merge_all(cls, folds: Iterable[Self]) -> Self:
+        """The folds of several processes, merged; all keep as many patches and as many numbers."""
+        whole: Self | None = None
+        for fold in folds:
+            whole = whole or cls(fold._most_numbers, fold._most_patches)
+            whole.merge(fold)
+        return whole or cls()
 
     def finish(self) -> Strongest:
         ordered = sorted(self._scores, reverse=True)
@@ -143,36 +152,56 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
         )
 
     def to_state(self) -> Any:
+        # An image may be among the strongest of thousands of channels, and is written once.
+        files = sorted({(one.sha256, one.name) for kept in self._kept for one in kept})
+        number = {file: at for at, file in enumerate(files)}
         return {
             "images": self._images,
             "unread": sorted(self._unread),
-            "kept": [[list(one) for one in kept] for kept in self._kept],
+            "files": [list(file) for file in files],
+            "kept": [
+                [[one.lowness, number[one.sha256, one.name], one.row, one.column] for one in kept]
+                for kept in self._kept
+            ],
             "scores": [[*one.key, list(one.scores)] for one in sorted(self._scores, reverse=True)],
             "bounds": [list(one) for one in self._bounds],
             "most": self._most_numbers,
+            "patches": self._most_patches,
         }
 
     @classmethod
     def from_state(cls, state: Any) -> Self:
         try:
-            made = cls(_count(state["most"]))
+            made = cls(_count(state["most"]), _count(state["patches"]))
             made._images = _count(state["images"])
             made._unread = {_text(name) for name in state["unread"]}
+            files = [(_text(sha256), _text(name)) for sha256, name in state["files"]]
             made._kept = [
                 [
-                    Example(_number(low), _text(sha), _count(row), _count(column), _text(name))
-                    for low, sha, row, column, name in kept
+                    Example(_number(low), files[_count(file)][0], _count(row), _count(column), files[file][1])
+                    for low, file, row, column in kept
                 ]
                 for kept in state["kept"]
             ]
             made._bounds = [(_number(low), _number(high)) for low, high in state["bounds"]]
             for sha256, name, scores in state["scores"]:
                 made._score(_Scored((_text(sha256), _text(name)), tuple(map(_number, scores))))
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f"not what a folder has shown: {error}") from error
-        if any(kept != sorted(kept) or len(kept) > MOST_PATCHES for kept in made._kept):
+        if any(kept != sorted(kept) or len(kept) > made._most_patches for kept in made._kept):
             raise ValueError("not what a folder has shown: its patches are in no order")
         return made
+
+    def _keep(self, kept: list[Example], one: Example) -> None:
+        """Put one among the strongest, if it is; of files with the same bytes the first in the order stays."""
+        for place, known in enumerate(kept):
+            if known.sha256 == one.sha256:
+                if one < known:
+                    kept[place] = one
+                    kept.sort()
+                return
+        insort(kept, one)
+        del kept[self._most_patches :]
 
     def _bound(self, found: Iterable[tuple[float, float]]) -> None:
         found = list(found)
@@ -200,18 +229,6 @@ class _Scored:
 
     def __lt__(self, other: _Scored) -> bool:
         return self.key > other.key
-
-
-def _keep(kept: list[Example], one: Example) -> None:
-    """Put one among the strongest, if it is; of files with the same bytes the first in the order stays."""
-    for place, known in enumerate(kept):
-        if known.sha256 == one.sha256:
-            if one < known:
-                kept[place] = one
-                kept.sort()
-            return
-    insort(kept, one)
-    del kept[MOST_PATCHES:]
 
 
 def _number(found: Any) -> float:

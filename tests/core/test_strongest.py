@@ -32,6 +32,28 @@ def state(items: list[Answers | Unread], parts: int = 1, most: int = 1000) -> st
     return json.dumps(whole.to_state())
 
 
+@pytest.mark.parametrize("patches", [1, 4, 25])
+def test_as_many_patches_are_kept_as_are_wanted_in_any_division(patches: int) -> None:
+    items = [answers(number) for number in range(60)]
+    for parts in (1, 2, 7):
+        folds = [StrongestPatches(most_patches=patches) for _ in range(parts)]
+        for number, item in enumerate(items):
+            folds[number % parts].add(item)
+        whole = StrongestPatches.merge_all(StrongestPatches.from_state(fold.to_state()) for fold in folds)
+        for channel, examples in enumerate(whole.finish().examples):
+            by_hand = sorted((-one.peaks[channel].value, one.sha256, one.name) for one in items)[:patches]
+            assert [(-one.value, one.sha256, one.name) for one in examples] == by_hand
+
+
+def test_an_image_is_written_once_however_many_channels_it_excites() -> None:
+    fold = StrongestPatches(most_patches=25)
+    for number in range(3):
+        fold.add(Answers(f"{number}.png", str(number), (Peak(1.0, 2, 3),) * 1000))
+    state = json.dumps(fold.to_state())
+    assert state.count("2.png") == 1
+    assert len(state) < 60_000
+
+
 @pytest.mark.parametrize("most", [1000, 48])
 def test_no_order_and_no_division_changes_what_is_found(most: int) -> None:
     items: list[Answers | Unread] = [answers(number) for number in range(60)]
@@ -100,7 +122,8 @@ def test_a_state_is_read_back_and_a_made_up_one_is_not() -> None:
     assert read.finish() == fold.finish()
     for change in (
         {"images": -1}, {"images": "2"}, {"unread": [3]}, {"kept": [[[0.0, "a", 0, 0]]]}, {"most": True},
-        {"kept": [[[1.0, "a", 0, 0, "x"], [0.0, "b", 0, 0, "y"]]]}, {"scores": [["a", "b", ["c"]]]},
+        {"kept": [[[1.0, 0, 0, 0], [0.0, 1, 0, 0]]]}, {"kept": [[[0.0, 99, 0, 0]]]}, {"kept": [[[0.0, -1, 0, 0]]]},
+        {"patches": 1}, {"patches": "9"}, {"files": [["a"]]}, {"scores": [["a", "b", ["c"]]]},
         {"bounds": [[float("nan"), 1.0]]},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="not what a folder has shown"):
