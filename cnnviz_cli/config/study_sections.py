@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from cnnviz_cli.config.concepts_fields import CONCEPTS, ConceptsSection
+from cnnviz_cli.config.dissect_fields import DISSECT, DissectFields
 
 STUDY_SECTIONS: Mapping[str, tuple[type[BaseModel], str]] = {
     CONCEPTS: (ConceptsSection, "What recurs in a folder of images."),
+    DISSECT: (DissectFields, "Which channel finds which annotated thing."),
 }
 """By the command the class of its section, and what that is about."""
 
