@@ -18,7 +18,14 @@ from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.geometry import Framing, ResizeCrop, contain, cover, stretch
 from cnnviz_cli.files.annotations import regions, shapes
 from cnnviz_cli.files.annotations.folders import Annotations, open_annotations
-from cnnviz_cli.files.annotations.regions import MarkedRegion, find_region, words_of, words_of_class
+from cnnviz_cli.files.annotations.regions import (
+    UNNAMED,
+    MarkedRegion,
+    find_region,
+    regions_by_label,
+    words_of,
+    words_of_class,
+)
 from cnnviz_cli.files.annotations.shapes import Box, Drawn, ImageAnnotation, MarkedObject, Polygon, Runs, unpack_counts
 from cnnviz_cli.files.images.decode import read_image
 from cnnviz_cli.files.inputs.image_source import Source
@@ -772,3 +779,38 @@ def test_all_kinds_answer_alike(tmp_path: Path) -> None:
         assert found.sha256 == read.digest_of(named("a.jpg"))
         assert find_region(found, seen((4, 3)), frozenset(), read.labels).inside.any()
         assert read.place_of(named("z.jpg")) is None
+
+
+# --- each label by itself ----------------------------------------------------------------------------------
+
+
+def test_each_label_is_a_region_of_its_own() -> None:
+    marked = annotation(
+        ("Cat", Box(0, 0, 1, 1)), ("dog", Box(1, 1, 3, 2)), ("cat_", Box(3, 2, 4, 3)), ("", Box(0, 2, 2, 3))
+    )
+    found = regions_by_label(marked, seen((4, 3)))
+    assert list(found) == sorted(["Cat", "dog", UNNAMED])  # of spellings the first in the alphabet
+    assert found["Cat"].astype(int).tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    assert found["dog"].astype(int).tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert found[UNNAMED].astype(int).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]]
+
+
+def test_a_label_outside_of_what_is_seen_is_there_and_empty() -> None:
+    framing = Framing((8, 4), 1, cover((8, 4), (4, 4), (4, 4)))  # the middle four of eight columns
+    found = regions_by_label(annotation(("left", Box(0, 0, 2, 4)), ("middle", Box(2, 0, 3, 4))), framing)
+    assert not found["left"].any()
+    assert found["middle"].astype(int).tolist() == [[1, 0, 0, 0]] * 4
+
+
+def test_regions_by_label_are_turned_with_their_image() -> None:
+    """Stored 4 wide and 3 high, shown a quarter to the right: 3 wide and 4 high."""
+    marked = annotation(("cat", Drawn(SHAPE > 0)), size=(4, 3))
+    found = regions_by_label(marked, Framing((3, 4), 6, stretch((3, 4))))
+    assert (found["cat"] == np.rot90(SHAPE > 0, -1)).all()
+
+
+def test_where_nothing_is_marked_there_is_no_region() -> None:
+    with pytest.raises(ImageError, match="nothing is marked in it"):
+        regions_by_label(annotation(), seen((4, 3)))
+    with pytest.raises(ImageError, match="other proportions"):
+        regions_by_label(annotation(("cat", Box(0, 0, 1, 1)), size=(9, 2)), seen((4, 3)))

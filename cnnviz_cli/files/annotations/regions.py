@@ -22,6 +22,9 @@ MAX_OBJECTS = 10_000
 MAX_CORNERS = 200_000
 """Of all polygons of one image."""
 
+UNNAMED = "what is marked"
+"""The label of objects that have none."""
+
 _LOOKED_AT = 1024  # rows and columns in which something is looked for that the input does not show
 
 _FIRST_TURNED = 5  # EXIF's orientations from which on rows are columns
@@ -72,6 +75,26 @@ def find_region(
     return MarkedRegion(inside, tuple(shown), bool(belonging))
 
 
+def regions_by_label(annotation: ImageAnnotation, framing: Framing) -> dict[str, BoolArray]:
+    """For each label the union (H, W) of what is marked with it, sampled at the centres of the input's pixels; all
+    False where nothing of it is within what the network sees.
+
+    Labels that differ in case or underscores alone are one, called as the first of them in the alphabet; objects
+    without a label are called `UNNAMED`.
+
+    Raises:
+        ImageError: nothing is marked, or it is about another image; `what` says why, with the image as "it".
+    """
+    _check_count(annotation.objects)
+    frame, turned = _frame(annotation, framing)
+    orientation = framing.orientation if turned else 1
+    groups: dict[str, list[MarkedObject]] = {}
+    for one in annotation.objects:
+        groups.setdefault(fold_label(one.label), []).append(one)
+    named = {min(one.label.strip() for one in group) or UNNAMED: group for group in groups.values()}
+    return {name: _covered(named[name], frame, framing.placing, orientation) for name in sorted(named)}
+
+
 def words_of_class(labels: Labels, index: int) -> frozenset[str]:
     """All that a class is called, as `words_of` has it: its name, the names it is made of, and its WordNet number."""
     also = {key for key, known in labels.also.items() if known == index}
@@ -84,8 +107,13 @@ def words_of(label: str) -> frozenset[str]:
 
     Case does not count, nor whether underscores or blanks part words.
     """
-    whole = " ".join(label.casefold().replace("_", " ").split())
+    whole = fold_label(label)
     return frozenset(word for word in (whole, *(part.strip() for part in whole.split(","))) if word)
+
+
+def fold_label(label: str) -> str:
+    """A label by which others that are written differently are known: without case, underscores and double blanks."""
+    return " ".join(label.casefold().replace("_", " ").split())
 
 
 def _check_count(objects: Sequence[MarkedObject]) -> None:
