@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.needs import INPUT, Gradient
 from cnnviz_cli.core.objectives import Negated, StrongestChannel, Sum, TargetLogit
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.strongest import StrongestPatches
 from cnnviz_cli.core.unit_objectives import Channel, Direction, Energy
-from cnnviz_cli.run import against, unit_sheets
+from cnnviz_cli.run import against
 from cnnviz_cli.run.against import Asked, Comparison, Folder, FolderPass, compare
+from cnnviz_cli.run.patches import PatchCutter, Place, box_of
 from cnnviz_cli.run.session import Session
-from cnnviz_cli.run.unit_sheets import PatchCutter, Place, box_of
 
 SIDE, COUNT = 32, 14
 AS_IT_IS = {"input_size": (SIDE, SIDE), "resize": "squash", "mean": (0.0,) * 3, "std": (1.0,) * 3, "device": "cpu"}
@@ -192,7 +193,7 @@ def cut(one: Session, folder: Folder, channel: int, number: int, **more: Any) ->
     beside = shown(Asked(channels=((LAYER, channel),)), folder, one)
     found = beside.examples(LAYER, channel)[number]
     place = Place(found.name, found.sha256, found.value, (found.row, found.column))
-    return PatchCutter(one, folder, weakest=False, **more).cut(LAYER, channel, place)
+    return PatchCutter(one, folder.by_name, weakest=False, **more).cut(LAYER, channel, place)
 
 
 def test_boxes_are_what_a_position_sees_and_patches_show_it(photos: Path) -> None:
@@ -225,7 +226,7 @@ def test_projections_are_those_of_the_deconvolutional_network(photos: Path) -> N
     beside = shown(Asked(channels=((LAYER, 0),)), folder, one)
     found = beside.examples(LAYER, 0)[0]
     pixels = one.model.preprocessing.normalize([planted(COUNT - 1)])
-    cutter = PatchCutter(one, folder, weakest=False)
+    cutter = PatchCutter(one, folder.by_name, weakest=False)
     projected = cutter._project(Channel(LAYER, 0, (found.row, found.column)), pixels, found.sha256)
     # The template's channel has the highest peak there, so that the deconvolution's first map is this one.
     peak = Gradient(INPUT, StrongestChannel(LAYER, 0, "peak"), cutter._rule)
@@ -252,7 +253,7 @@ def test_what_is_projected_is_the_position_and_of_the_weakest_its_opposite(
     monkeypatch.setattr(Session, "observe", record)
     place = Place(found.name, found.sha256, found.value, (found.row, found.column))
     for weakest in (False, True):
-        PatchCutter(one, folder, weakest=weakest).cut(LAYER, 0, place)
+        PatchCutter(one, folder.by_name, weakest=weakest).cut(LAYER, 0, place)
     of = Channel(LAYER, 0, place_of(COUNT - 1))
     assert [need.of for need in asked] == [of, Negated(of)]
     assert {need.through for need in asked} == {"guide"}  # nothing is pooled by the maximum
@@ -262,10 +263,10 @@ def test_an_image_that_is_another_now_is_no_patch(photos: Path) -> None:
     one = session()
     folder = Folder.open(photos, one.settings)
     place = Place("odd/13.png", "0" * 64, 1.0, (0, 0))
-    with pytest.raises(unit_sheets.ImageError, match="has changed"):
-        PatchCutter(one, folder, weakest=False).cut(LAYER, 0, place)
-    with pytest.raises(unit_sheets.ImageError, match="is gone"):
-        PatchCutter(one, folder, weakest=False).cut(LAYER, 0, replace(place, source="odd/99.png"))
+    with pytest.raises(ImageError, match="has changed"):
+        PatchCutter(one, folder.by_name, weakest=False).cut(LAYER, 0, place)
+    with pytest.raises(ImageError, match="is gone"):
+        PatchCutter(one, folder.by_name, weakest=False).cut(LAYER, 0, replace(place, source="odd/99.png"))
 
 
 def test_tiny_fields_are_shown_with_something_round_them() -> None:
@@ -280,5 +281,5 @@ def test_scores_that_are_not_finite_are_no_answer(photos: Path) -> None:
     with torch.no_grad():
         one.net.get_parameter("fc.bias").fill_(float("nan"))
     folder = Folder.open(photos, one.settings)
-    with pytest.raises(unit_sheets.UsageError, match="no image in 'photos'"):
+    with pytest.raises(UsageError, match="no image in 'photos'"):
         shown(Asked(objectives=(TargetLogit(rank=0),)), folder, one)
