@@ -93,10 +93,10 @@ INPUT = "<input>"
 TARGETS = "<targets>"
 """The targets of each image, where a need would otherwise name a layer."""
 
-ReluRule = Literal["exact", "rectify", "guide", "open"]
+ReluRule = Literal["exact", "rectify", "guide", "guide-on", "open"]
 """How a gradient passes a rectifier. exact: times the derivative. rectify: the incoming gradient clamped at zero, the
-derivative ignored. guide: the clamped incoming gradient times the derivative, where that is positive. open: times the
-derivative; where nothing at all of an image's passes so, what would switch the rectifier on."""
+derivative ignored. guide: the clamped incoming gradient times the derivative, where positive; guide-on: one at its
+ceiling, as ReLU6 has, counts as on. open: times the derivative; where nothing passes so, what would switch it on."""
 
 Composite = Literal["epsilon", "epsilon-plus-flat", "epsilon-gamma-box"]
 """Which rule of layer-wise relevance propagation each kind of layer follows, see engine.relevance."""

@@ -194,14 +194,18 @@ class _Rectifier(Function):
         rule = ctx.use.mode.rule
         if rule == "rectify":
             return incoming.clamp(min=0), None
-        if rule == "guide":
+        guided = rule in ("guide", "guide-on")
+        if guided:
             incoming = incoming.clamp(min=0)
         (saved,) = ctx.saved_tensors
         outgoing = ctx.use.slope(incoming, saved, ctx.use)
+        if rule == "guide-on":
+            at_ceiling = (saved > 0) & (ctx.use.slope(torch.ones_like(incoming), saved, ctx.use) == 0)
+            outgoing = incoming.where(at_ceiling, outgoing)
         if rule == "open":
             outgoing = _open(incoming, outgoing, saved, ctx.use)
         # Where the derivative is negative (GELU, SiLU left of zero), a clamped gradient would come out negative.
-        return (outgoing.clamp(min=0) if rule == "guide" else outgoing), None
+        return (outgoing.clamp(min=0) if guided else outgoing), None
 
 
 def _open(incoming: Tensor, outgoing: Tensor, saved: Tensor, use: _Use) -> Tensor:

@@ -68,6 +68,7 @@ class UnitPatch:
         source: the image's name.
         frame: width and height of what a position sees, in any unit.
         place: left, top, right and bottom of the part in that frame.
+        at_ceiling: whether a rectifier had reached its ceiling there, and counts as on in the projection.
     """
 
     picture: Image.Image
@@ -76,6 +77,7 @@ class UnitPatch:
     source: str
     frame: tuple[float, float]
     place: tuple[float, float, float, float]
+    at_ceiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def compose_unit(unit: UnitFigure, facts: Sequence[str], more: Sequence[str], ro
     body = stack_vertically(parts, GAP) if below or not beside else stack_horizontally(parts, 2 * GAP)
     width = max(inner if below or beside else body.width, min(inner, 30 * TYPE), body.width)
     foot = [*more, *(LEGEND if any(patch.projection for patch in unit.patches) else LEGEND[1:] if beside else ())]
-    rows = [_heading(unit.title, facts, unit.note, width), body]
+    rows = [unit_heading(unit.title, facts, unit.note, width), body]
     return make_sheet([*rows, set_lines(muted_lines(foot, SMALL, width), width)] if foot else rows, width)
 
 
@@ -136,11 +138,11 @@ def compose_page(
     rows = [_row(unit, tile, side) for unit in units]
     width = max(min(inner, 40 * TYPE), *(row.width for row in rows))
     foot = [*PAGE_LEGEND, *more]
-    head = _heading(heading, facts, "", width)
+    head = unit_heading(heading, facts, "", width)
     return make_sheet([head, *rows, set_lines(muted_lines(foot, SMALL, width), width)], width)
 
 
-def _heading(title: str, facts: Sequence[str], note: str, width: int) -> Block:
+def unit_heading(title: str, facts: Sequence[str], note: str, width: int) -> Block:
     words = [Line(line, HEADING) for line in wrap_words(title, HEADING, width)]
     return set_lines([*words, *muted_lines(facts, TYPE, width), *note_lines(note, TYPE, width)], width)
 
@@ -166,7 +168,7 @@ def _dream(tile: DreamTile, side: int, *, headed: bool) -> Block:
 def _pair(patch: UnitPatch, tile: int) -> Block:
     """A patch beside its projection, the value and the image's name below."""
     pictures = [patch.picture, *([patch.projection] if patch.projection else [])]
-    couple = stack_horizontally([_framed(picture, patch, tile) for picture in pictures], JOINT)
+    couple = stack_horizontally([framed_patch(picture, patch, tile) for picture in pictures], JOINT)
     foot = blank_block(couple.width, line_height(TYPE))
     value = format_number(patch.value)
     put_text(foot, 0, TYPE, value, TYPE, INK)
@@ -176,7 +178,7 @@ def _pair(patch: UnitPatch, tile: int) -> Block:
     return stack_vertically([couple, foot], 3)
 
 
-def _framed(picture: Image.Image, patch: UnitPatch, tile: int) -> Block:
+def framed_patch(picture: Image.Image, patch: UnitPatch, tile: int) -> Block:
     """A picture in its place in the frame of what a position sees."""
     across, down = patch.frame
     scale = tile / max(across, down)
@@ -199,7 +201,7 @@ def _row(unit: UnitFigure, tile: int, side: int) -> Block:
     for patch in unit.patches:
         head = blank_block(tile, line_height(SMALL))
         put_text(head, 0, SMALL, elide(format_number(patch.value), SMALL, tile), SMALL, MUTED)
-        pictures = [_framed(picture, patch, tile) for picture in (patch.picture, patch.projection) if picture]
+        pictures = [framed_patch(picture, patch, tile) for picture in (patch.picture, patch.projection) if picture]
         columns.append(stack_vertically([head, *pictures], JOINT))
     strip = stack_horizontally(columns[1:], ROW_GAP) if len(columns) > 1 else None
     body = stack_horizontally([dream, strip], GAP) if strip else dream

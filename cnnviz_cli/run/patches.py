@@ -110,7 +110,13 @@ class PatchCutter:
         back = _to_input(view, shown)
         batch = to_memory_format(pixels[None].to(session.device), session.model.facts.memory_format)
         of: Objective = Channel(info.name, channel, place.at)
-        projected = self._project(Negated(of) if self._weakest else of, batch, decoded.sha256)
+        of = Negated(of) if self._weakest else of
+        projected, at_ceiling = self._project(of, batch, decoded.sha256), False
+        if projected is not None and self._rule == "guide" and not (self._weakest or projected.any()):
+            # The derivative of a rectifier that has reached its ceiling is zero, and nothing would pass it.
+            opened = self._project(of, batch, decoded.sha256, "guide-on")
+            at_ceiling = opened is not None and bool(opened.any())
+            projected = opened
         projection = None
         if projected is not None:
             drawn = draw_projection(projected, back, ceil(2 * max(1.0, max(_lengths(back)) / PIXELS)) + 2)
@@ -129,7 +135,8 @@ class PatchCutter:
         # An image of few pixels is shown by whole ones, which the position may see a part of.
         window = _joined(window, back)
         inside = (back[0] - window[0], back[1] - window[1], back[2] - window[0], back[3] - window[1])
-        return record, UnitPatch(picture, projection, place.value, place.source, _lengths(window), inside)
+        frame = _lengths(window)
+        return record, UnitPatch(picture, projection, place.value, place.source, frame, inside, at_ceiling)
 
     def _prepared(self, place: Place) -> _Prepared:
         """An image as it is now; what was read last is kept, since units have images in common."""
@@ -148,10 +155,10 @@ class PatchCutter:
             self._read.popitem(last=False)
         return found
 
-    def _project(self, of: Objective, batch: Tensor, digest: str) -> NDArray[Any] | None:
+    def _project(self, of: Objective, batch: Tensor, digest: str, rule: ReluRule | None = None) -> NDArray[Any] | None:
         if not self._projects or self.no_projection:
             return None
-        need = Gradient(INPUT, of, self._rule)
+        need = Gradient(INPUT, of, rule or self._rule)
         try:
             with explain_memory_errors(1):
                 seen = self._session.observe(batch, [need], digests=[digest])

@@ -104,6 +104,9 @@ def test_each_form_follows_each_rule(name: str) -> None:
     torch.testing.assert_close(under("exact"), reference, rtol=0, atol=0)
     torch.testing.assert_close(under("rectify"), clamped, rtol=0, atol=0)
     torch.testing.assert_close(under("guide"), clamped * slope.clamp(min=0))
+    # What has reached a ceiling is on, though its slope is zero there; of what has no ceiling nothing changes.
+    flat = (slope == 0) & (result.detach() > 0)
+    torch.testing.assert_close(under("guide-on"), clamped * slope.clamp(min=0).where(~flat, 1))
     # The rule is looked up at the backward, so one forward serves them in any order.
     torch.testing.assert_close(under("exact"), reference, rtol=0, atol=0)
 

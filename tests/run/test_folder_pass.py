@@ -283,3 +283,18 @@ def test_scores_that_are_not_finite_are_no_answer(photos: Path) -> None:
     folder = Folder.open(photos, one.settings)
     with pytest.raises(UsageError, match="no image in 'photos'"):
         shown(Asked(objectives=(TargetLogit(rank=0),)), folder, one)
+
+
+def test_what_a_unit_at_its_ceiling_projects_to_is_not_blank(photos: Path) -> None:
+    one = session()
+    folder = Folder.open(photos, one.settings)
+    _, plain = cut(one, folder, 0, 0)
+    one.net.relu = torch.nn.Hardtanh(0.0, 0.25)
+    one.net.relu.eval()
+    record, patch = cut(one, folder, 0, 0)
+    assert record.value == 0.25
+    assert (plain.at_ceiling, patch.at_ceiling) == (False, True)
+    assert plain.projection is not None
+    assert patch.projection is not None
+    assert np.asarray(patch.projection).std() > 10
+    assert np.array_equal(np.asarray(patch.projection), np.asarray(plain.projection))
