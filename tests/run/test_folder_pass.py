@@ -288,11 +288,11 @@ def test_scores_that_are_not_finite_are_no_answer(photos: Path) -> None:
 def test_what_a_unit_at_its_ceiling_projects_to_is_not_blank(photos: Path) -> None:
     one = session()
     folder = Folder.open(photos, one.settings)
-    _, plain = cut(one, folder, 0, 0)
+    found = shown(Asked(channels=((LAYER, 0),)), folder, one).examples(LAYER, 0)[0]
+    place = Place(found.name, found.sha256, found.value, (found.row, found.column))
+    _, plain = PatchCutter(one, folder.by_name).cut(LAYER, 0, place)
     one.net.relu = torch.nn.Hardtanh(0.0, 0.25)
-    one.net.relu.eval()
-    record, patch = cut(one, folder, 0, 0)
-    assert record.value == 0.25
+    _, patch = PatchCutter(one, folder.by_name).cut(LAYER, 0, place)
     assert (plain.at_ceiling, patch.at_ceiling) == (False, True)
     assert plain.projection is not None
     assert patch.projection is not None
