@@ -17,7 +17,7 @@ from cnnviz_cli.config.evaluate_fields import MAPS, EvaluateFields, readers_of
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, settings_type
-from cnnviz_cli.config.study_sections import STUDY_SECTIONS
+from cnnviz_cli.config.study_fields import SECTIONS
 from cnnviz_cli.core.families import EVALUATE, SELECTOR
 from cnnviz_cli.core.method import methods
 
@@ -66,7 +66,7 @@ def with_settings(
         without: parameters of `body` that this command does not have.
     """
     kind = settings_type(command if command in ("all", EVALUATE) else "config")  # the four share their defaults
-    own_sections = (*families_of(command), *([command] if command in (EVALUATE, *STUDY_SECTIONS) else []))
+    own_sections = (*families_of(command), *([command] if command in (EVALUATE, *SECTIONS) else []))
     flagged = [path for path in setting_paths(kind) if len(path) == 1 or path[0] in own_sections or path == MEASURES]
     flagged = [path for path in flagged if only is None or path[0] in only or path[0] == command]
     by_name = {"__".join(path): path for path in flagged}
@@ -136,12 +136,12 @@ def _side(info: FieldInfo) -> Flag:
 
 def _panel(path: SettingPath, side: Flag, command: str) -> str:
     """The group: of a family's own command the methods that read the option, of other commands the family."""
-    if path == MEASURES:
+    if path == MEASURES or path[0] in SECTIONS:
         return side.panel
     if _needs_prefix(path, command):
         return f"{side.panel} ({environment_variable((path[0], '...'))})"
     common = (SELECTOR, *DreamFields.model_fields, *EvaluateFields.model_fields, MAPS)
-    of_method = len(path) == 2 and path[0] not in STUDY_SECTIONS and path[1] not in common
+    of_method = len(path) == 2 and path[1] not in common
     return readers(path) if of_method else side.panel
 
 

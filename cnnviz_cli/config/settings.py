@@ -27,7 +27,7 @@ from cnnviz_cli.config.fields import (
     QuestionFields,
     setting,
 )
-from cnnviz_cli.config.study_sections import STUDY_SECTIONS, recorded_section
+from cnnviz_cli.config.study_fields import SECTIONS, recorded_section, study_sections
 from cnnviz_cli.core.families import ALL, DREAM, EVALUATE, FAMILIES, SELECTOR, Family
 from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import Method, find_method, methods
@@ -96,10 +96,10 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
                 whole[family] |= named | {"term": recorded_terms(whole[family]["term"]), "judge": judges}
             options = {name: value for name, value in whole[family].items() if name in read}
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
+        if self.command in SECTIONS:
+            recorded[self.command] = recorded_section(self.section(self.command), whole[self.command])
         if judged := recorded_evaluation(self, whole[EVALUATE]):
             recorded[EVALUATE] = judged
-        if self.command in STUDY_SECTIONS:
-            recorded[self.command] = recorded_section(self.section(self.command))
         for name in ("weights", "labels", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         recorded["model"] = _model_name(recorded["model"])
@@ -134,8 +134,8 @@ def _file_name(path: str) -> str:
 
 
 def families_of(command: str) -> tuple[str, ...]:
-    """The families a command runs: its own, every one that ``all`` does, or for a study of a folder none."""
-    if command in STUDY_SECTIONS:
+    """The families a command runs: its own, or every one that ``all`` does; a study's command none."""
+    if command in SECTIONS:
         return ()
     return (command,) if command in (*FAMILIES, DREAM.name) else tuple(FAMILIES)
 
@@ -143,7 +143,7 @@ def families_of(command: str) -> tuple[str, ...]:
 def settings_type(command: str) -> type[Settings]:
     """The class of a command's settings; under ``all`` some options have a default of their own."""
     registered = [m.name for family in (None, DREAM.name) for m in methods(family)]
-    return _settings_type(command, (*registered, *(m.name for m in measures())))
+    return _settings_type(command, (*registered, *(m.name for m in measures()), *SECTIONS))
 
 
 @cache
@@ -154,8 +154,7 @@ def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]
         sections[family.name] = (section, Field(default_factory=section, description=family.summary))
     section = evaluation_section(command, _with_lower_bound)
     sections[EVALUATE] = (section, Field(default_factory=section, description="By what maps are judged."))
-    for name, (kind, summary) in STUDY_SECTIONS.items():
-        sections[name] = (kind, Field(default_factory=kind, description=summary))
+    sections |= study_sections()
     made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
     made.command = command
     return made
