@@ -76,7 +76,8 @@ class NetworkFields(BaseModel):
 
     model: str = _model(
         "efficientnet_lite0",
-        "Network to explain: a name from cnnviz models, timm:NAME, transformers:ORG/NAME, module:factory, or a file.",
+        "Network to explain: a name from cnnviz models, timm:NAME, transformers:ORG/NAME, open_clip:NAME/TAG, "
+        "module:factory, or a file.",
         "NAME",
         "-m",
     )
@@ -206,6 +207,12 @@ class QuestionFields(BaseModel):
     )
     labels: values.OptionalFile = _question(
         None, "Names of the classes: .txt (one on each line), .json, or .csv (index,name).", "FILE"
+    )
+    prompts: values.OptionalFile = _question(
+        None,
+        "Classes for an image-text network (open_clip:NAME), each described by sentences: .txt (one on each line), "
+        ".csv (class,sentence), or .json.",
+        "FILE",
     )
     truth: str | None = _question(
         None,

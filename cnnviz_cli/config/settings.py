@@ -100,7 +100,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
             recorded[self.command] = recorded_section(self.section(self.command), whole[self.command])
         if judged := recorded_evaluation(self, whole[EVALUATE]):
             recorded[EVALUATE] = judged
-        for name in ("weights", "labels", "truth", "region"):
+        for name in ("weights", "labels", "prompts", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
         recorded["model"] = _model_name(recorded["model"])
         kind, _, other = recorded["objective"].partition(":")
@@ -115,7 +115,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         return sha256(text.encode()).hexdigest()
 
 
-_HUBS = ("timm:hf-hub:", "transformers:")
+_HUBS = ("timm:hf-hub:", "transformers:", "open_clip:")
 """Of models' names, what a repository comes behind, or a folder."""
 
 

@@ -385,7 +385,7 @@ class Run(Record):
     precision: str
     plan: Cost
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
-    objective_sha256: str | None = optional("Of the image or the mask that the objective names.")
+    objective_sha256: str | None = optional("Of the image, the mask or the prompts that say what is explained.")
     spectrum_sha256: str | None = optional("Of the images whose mean spectrum painted pictures have.")
 
 

@@ -88,6 +88,7 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
     files = [
         weights.path if isinstance(weights, WeightsFile) else None,
         settings.labels,
+        settings.prompts,
         None if settings.truth in (None, FOLDER) else Path(str(settings.truth)),
         parse_objective(settings.objective).file,
         annotations_of(settings),

@@ -166,7 +166,8 @@ def question_for(
         masks=context.masks,
         annotations=_annotations_of(settings, labels, context.model, annotations),
     )
-    return question, context.model
+    # Nothing is read any more, and half of the weights are those of the text.
+    return question, replace(context.model, text=None)
 
 
 def _annotations_of(
@@ -187,7 +188,8 @@ class _Context:
         self._device = device
         self.model = model
         self.name, self.output, self.own_labels = model.name, model.layers.returned, model.labels
-        self.digest: str | None = None
+        self.embeds = model.embeds
+        self.digest: str | None = model.prompts_sha256
         self.masks: MaskSource | None = None
 
     def given_labels(self) -> Labels | None:
@@ -216,6 +218,10 @@ class _Context:
         image = read_reference_image(path, read_options(self._settings, preprocessing))
         self.digest = image.sha256
         return preprocessing.prepare(image.image, image.planes)[0].unsqueeze(0).to(self._device)
+
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        assert self.model.text is not None
+        return self.model.text(sentences)
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
         from cnnviz_cli.models.inspect.embedding import embedding_network

@@ -32,6 +32,7 @@ from cnnviz_cli.engine.partial import LayerReader
 from cnnviz_cli.engine.plan import Plan
 from cnnviz_cli.engine.targets import TargetSelector
 from cnnviz_cli.files.annotations.folders import Annotations
+from cnnviz_cli.files.tables.prompts import read_prompts
 from cnnviz_cli.models.input.input_overrides import InputOverrides
 from cnnviz_cli.models.inspect.facts import NetworkFacts
 from cnnviz_cli.models.inspect.heads import find_head, noise_input
@@ -267,6 +268,7 @@ def load_model_for(settings: Settings, reporter: Reporter) -> LoadedModel:
         memory_format=None if settings.memory_format == "auto" else settings.memory_format,
         offline=settings.offline,
         mirror=settings.weights_mirror,
+        prompts=None if settings.prompts is None else read_prompts(settings.prompts),
         reporter=reporter,
     )
 

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.core.classes import TRUE, Labels, Rank, contrast_of, missing_truth, ranks_of
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.scores import Classes, highest, probabilities, round_score
+from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.core.value import value
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer, TargetDescription
 from cnnviz_cli.tasks.spec import Check, TaskContext, TaskQuestion, TaskSettings, TaskSpec, register
@@ -56,6 +58,9 @@ class Classification(TaskSpec):
     probabilities = True
 
     def ask(self, settings: TaskSettings, _what: str, context: TaskContext, /) -> TaskQuestion:
+        if context.embeds:
+            fix = 'Name a sentence: --objective text:"a photo of a cat"; or classes: --prompts FILE'
+            raise UsageError(f"{escape_text(context.name, 60)} knows no classes", where="--objective", fix=fix)
         labels, output = context.labels(), context.output
         ranks, contrast = choose_ranks(settings, labels)
         if TRUE in (*ranks, contrast) and settings.truth is None:

@@ -34,6 +34,7 @@ class TaskSettings(Protocol):
     embedding: Any
     min_score: float | None
     labels: Path | None
+    prompts: Path | None
     truth: str | None
     returns: Any
     task: Any
@@ -46,12 +47,14 @@ class TaskSettings(Protocol):
 class TaskContext(Protocol):
     """What a run knows of the network when a task's question is asked.
 
-    `output` is a `models.inspect.outputs.NetworkOutput`, `own_labels` are the network's own names of its classes.
+    `output` is a `models.inspect.outputs.NetworkOutput`, `own_labels` are the network's own names of its classes;
+    `embeds` says that it has none, and returns embeddings that sentences are compared with.
     """
 
     name: str
     output: Any
     own_labels: tuple[str, ...]
+    embeds: bool
 
     def labels(self) -> Labels:
         """The names of its classes, from ``--labels`` if that is given; of one score a no and a yes. Raises UsageError
@@ -65,6 +68,9 @@ class TaskContext(Protocol):
 
     def read_image(self, path: Path) -> Tensor:
         """(1, C, H, W) the network's input for another image, on the device."""
+
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        """(n, D) the embeddings of sentences, of a network that `embeds`. Raises UsageError for one too long."""
 
     def embedding_network(self, what: Any) -> Callable[[Tensor], Any]:
         """The network on its device, from now on without its classifier if `what` (``--embedding``) says so."""

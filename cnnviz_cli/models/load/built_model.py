@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.network import network_errors
+from cnnviz_cli.core.prompts import TextEncoder
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -24,7 +25,8 @@ class BuiltModel:
     """A network with its weights, on the CPU; see `LoadedModel`.
 
     `labels` is None where names are unknown; `preset` is what the weights were trained with, as far as that is known.
-    `repository` and `commit` say where a network of a hub is from.
+    `repository` and `commit` say where a network of a hub is from. `text` is the other half of an image-text network,
+    and `embeds` whether the network returns embeddings instead of scores.
     """
 
     net: nn.Module
@@ -34,6 +36,8 @@ class BuiltModel:
     preset: Preprocessing
     repository: str = ""
     commit: str = ""
+    text: TextEncoder | None = None
+    embeds: bool = False
 
 
 def imagenet_preprocessing() -> Preprocessing:

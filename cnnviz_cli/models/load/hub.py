@@ -54,15 +54,18 @@ class Snapshot:
         return cls(name, folder)
 
     @classmethod
-    def of_repository(cls, name: str, repository: HubRepository, *, offline: bool, reporter: Reporter) -> Snapshot:
-        """The commit that the revision stands for now, or did when it was last fetched, if nothing can be asked.
+    def of_repository(
+        cls, name: str, repository: HubRepository, *, offline: bool, reporter: Reporter, config: str = CONFIG
+    ) -> Snapshot:
+        """The commit that the revision stands for now, or did when it was last fetched, if nothing can be asked;
+        `config` is the file that says what network it is.
 
         Raises ModelError if there is no such repository or revision, it is not open to the user, has no configuration,
         or was never fetched and cannot be now.
         """
-        found = _fetch(repository, repository.revision, CONFIG, offline=offline, reporter=reporter, needed=True)
+        found = _fetch(repository, repository.revision, config, offline=offline, reporter=reporter, needed=True)
         if found is None:
-            what = f"{escape_text(repository.name, 200)} has no {CONFIG}, which says what network it is"
+            what = f"{escape_text(repository.name, 200)} has no {config}, which says what network it is"
             raise ModelError(what, where="--model", fix="Choose another repository, or another revision of it.")
         return cls(name, found.parent, repository, found.parent.name, offline, reporter)
 

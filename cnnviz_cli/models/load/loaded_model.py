@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.network import MemoryFormat, network_errors
+from cnnviz_cli.core.prompts import Prompts, TextEncoder
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.input.builtin_transform import preset_for
@@ -17,7 +18,7 @@ from cnnviz_cli.models.inspect.facts import STANDARD_FACTS, NetworkFacts, run_tr
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NOTHING_EXPECTED, ExpectedOutput, NetworkOutput, OutputKind
 from cnnviz_cli.models.load.built_model import BuiltModel, set_eval_mode
-from cnnviz_cli.models.spec.hub import HubModel, TimmHubModel, TransformersModel
+from cnnviz_cli.models.spec.hub import HubModel, OpenClipModel, TimmHubModel, TransformersModel
 from cnnviz_cli.models.spec.network import (
     FactoryModel,
     ModelSpec,
@@ -51,6 +52,9 @@ class LoadedModel:
             may be labelled with; none where they are unknown.
         preprocessing: as the weights (of random ones and files: the default ones) were trained with, or as wanted.
         repository, commit: of a network from a hub, whose name may stand for other files later; else "".
+        text: what reads sentences, of an image-text network until its question is asked.
+        embeds: whether it returns embeddings of images, which sentences are compared with, instead of scores.
+        prompts_sha256: of the file whose sentences describe the classes, if one does.
         classifier: whether scores that it returns are those of classes for sure; a user's network may return anything.
     """
 
@@ -66,6 +70,9 @@ class LoadedModel:
     facts: NetworkFacts = STANDARD_FACTS
     repository: str = ""
     commit: str = ""
+    text: TextEncoder | None = None
+    embeds: bool = False
+    prompts_sha256: str | None = None
 
     def parameter(self, name: str) -> Tensor:
         """A parameter, detached. Raises KeyError if there is none of that name."""
@@ -85,6 +92,7 @@ def load_model(
     memory_format: MemoryFormat | None = None,
     offline: bool = False,
     mirror: str | None = None,
+    prompts: Prompts | None = None,
     reporter: Reporter,
 ) -> LoadedModel:
     """Build a model, give it its weights, and find its layers.
@@ -94,6 +102,7 @@ def load_model(
         allow_code: whether a network that is code may run. Only the command line or a call from Python may say so.
         memory_format: None to find it out.
         mirror: base URL to download from instead of torchvision's.
+        prompts: the classes of an image-text network.
 
     Raises:
         UsageError: an unknown name, impossible weights, code that is not allowed, an input that the network does not
@@ -102,7 +111,11 @@ def load_model(
     """
     named = parse_model(name, arch)
     check_code_allowed(named.network, allow_code=allow_code)
-    built = _build(named, weights, key=key, offline=offline, mirror=mirror, reporter=reporter)
+    if prompts is not None and not isinstance(named.network, OpenClipModel):
+        what = f"{escape_text(_name_of(named, arch or name), 60)} reads no sentences"
+        fix = "Use an image-text network: --model open_clip:NAME/TAG. Names of classes are --labels."
+        raise UsageError(what, where="--prompts", fix=fix)
+    built = _build(named, weights, key=key, offline=offline, mirror=mirror, prompts=prompts, reporter=reporter)
     called = _name_of(named, arch or name)
     net, kept_training = built.net, set_eval_mode(built.net)
     for parameter in net.parameters():
@@ -111,7 +124,7 @@ def load_model(
         net, preset_for(net, built.preset, called), overrides or InputOverrides(), called, expected
     )
     returns = layers.returned.require_kind(called)
-    known = isinstance(named.network, ZooModel | TimmModel | TimmHubModel | TransformersModel)
+    known = isinstance(named.network, ZooModel | TimmModel | HubModel) and not built.embeds
     labels = check_labels(built.labels, layers.returned, called)
     facts = find_network_facts(
         net, preprocessing, layers, kept_training, memory_format, known=isinstance(named.network, ZooModel)
@@ -129,6 +142,9 @@ def load_model(
         facts,
         built.repository,
         built.commit,
+        built.text,
+        built.embeds,
+        prompts.sha256 if prompts else None,
     )
 
 
@@ -136,7 +152,7 @@ def _name_of(named: ModelSpec, text: str) -> str:
     network = named.network
     if isinstance(network, ProgramModel | OnnxModel):
         return network.path.name
-    return network.name if isinstance(network, TransformersModel) else text
+    return network.name if isinstance(network, TransformersModel | OpenClipModel) else text
 
 
 def find_network_facts(
@@ -184,7 +200,14 @@ def load_layers(
 
 
 def _build(
-    named: ModelSpec, weights: str, *, key: str | None, offline: bool, mirror: str | None, reporter: Reporter
+    named: ModelSpec,
+    weights: str,
+    *,
+    key: str | None,
+    offline: bool,
+    mirror: str | None,
+    prompts: Prompts | None,
+    reporter: Reporter,
 ) -> BuiltModel:
     network, spec = named.network, weights_for(named, weights)
     if key is not None and not isinstance(spec, WeightsFile):
@@ -201,6 +224,10 @@ def _build(
         from cnnviz_cli.models.load import zoo
 
         return zoo.build(network.name, spec, key=key, offline=offline, mirror=mirror, reporter=reporter)
+    if isinstance(network, OpenClipModel):
+        from cnnviz_cli.models.load import open_clip
+
+        return open_clip.build(network, spec, key=key, offline=offline, prompts=prompts, reporter=reporter)
     return _build_of_library(network, spec, key=key, offline=offline, reporter=reporter)
 
 
@@ -218,7 +245,12 @@ def _build_file(network: ProgramModel | OnnxModel, reporter: Reporter) -> BuiltM
 
 
 def _build_of_library(
-    network: TimmModel | HubModel, spec: NamedWeights, *, key: str | None, offline: bool, reporter: Reporter
+    network: TimmModel | TimmHubModel | TransformersModel,
+    spec: NamedWeights,
+    *,
+    key: str | None,
+    offline: bool,
+    reporter: Reporter,
 ) -> BuiltModel:
     if isinstance(network, TimmModel):
         from cnnviz_cli.models.load import timm

@@ -14,9 +14,12 @@ from cnnviz_cli.models.spec.modules import installed_only
 TIMM_PREFIX = "timm:"
 TIMM_HUB_PREFIX = "timm:hf-hub:"
 TRANSFORMERS_PREFIX = "transformers:"
+OPEN_CLIP_PREFIX = "open_clip:"
+_OPEN_CLIP_HUB_PREFIX = "open_clip:hf-hub:"
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
+_OPEN_CLIP_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.+-]{0,99})(?:/([A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,33 @@ class TransformersModel:
         return f"{TRANSFORMERS_PREFIX}{source if isinstance(source, HubRepository) else source.resolve().name}"
 
 
-HubModel = TimmHubModel | TransformersModel
+@dataclass(frozen=True, slots=True)
+class OpenClipModel:
+    """An image-text network of the library open_clip: by its architecture, and maybe the tag of published weights; or
+    from a repository."""
+
+    source: HubRepository | str
+    tag: str | None = None
+
+    @property
+    def name(self) -> str:
+        if isinstance(self.source, HubRepository):
+            return f"{_OPEN_CLIP_HUB_PREFIX}{self.source}"
+        return f"{OPEN_CLIP_PREFIX}{self.source}{f'/{self.tag}' if self.tag else ''}"
+
+
+_SAMPLES = {
+    TIMM_HUB_PREFIX: "timm/resnet18.a1_in1k",
+    TRANSFORMERS_PREFIX: "microsoft/resnet-50",
+    _OPEN_CLIP_HUB_PREFIX: "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+}
+
+HubModel = TimmHubModel | TransformersModel | OpenClipModel
 
 
 def is_hub_name(text: str) -> bool:
     """Whether a model's name has a prefix after which a repository or a folder comes, and so may have slashes."""
-    return text.startswith((TIMM_HUB_PREFIX, TRANSFORMERS_PREFIX))
+    return text.startswith((TIMM_HUB_PREFIX, TRANSFORMERS_PREFIX, OPEN_CLIP_PREFIX))
 
 
 def parse_hub_model(text: str, where: str) -> HubModel:
@@ -72,6 +96,8 @@ def parse_hub_model(text: str, where: str) -> HubModel:
         repository = _parse_repository(TIMM_HUB_PREFIX, text.removeprefix(TIMM_HUB_PREFIX), where)
         require_library("timm", text, where)
         return TimmHubModel(repository)
+    if text.startswith(OPEN_CLIP_PREFIX):
+        return _parse_open_clip(text, where)
     rest = text.removeprefix(TRANSFORMERS_PREFIX)
     source = _existing_folder(rest, where) if _is_folder(rest) else _parse_repository(TRANSFORMERS_PREFIX, rest, where)
     require_library("transformers", text, where)
@@ -85,6 +111,20 @@ def require_library(library: str, model: str, where: str, extra: str = "") -> No
     if found is None:
         what = f"'{escape_text(model, 200)}' needs {library}"
         raise ModelError(what, where=where, fix=f"pip install 'cnnviz-cli[{extra or library}]'")
+
+
+def _parse_open_clip(text: str, where: str) -> OpenClipModel:
+    if text.startswith(_OPEN_CLIP_HUB_PREFIX):
+        rest = text.removeprefix(_OPEN_CLIP_HUB_PREFIX)
+        found = OpenClipModel(_parse_repository(_OPEN_CLIP_HUB_PREFIX, rest, where))
+    else:
+        named = _OPEN_CLIP_NAME.fullmatch(text.removeprefix(OPEN_CLIP_PREFIX))
+        if named is None:
+            what = f"'{escape_text(text, 60)}' needs a name of open_clip's after the colon, and maybe /TAG"
+            raise UsageError(what, where=where, fix="For instance: open_clip:ViT-B-32/laion2b_s34b_b79k")
+        found = OpenClipModel(named[1], named[2])
+    require_library("open_clip", text, where, extra="clip")
+    return found
 
 
 def _is_folder(text: str) -> bool:
@@ -106,7 +146,7 @@ def _parse_repository(prefix: str, text: str, where: str) -> HubRepository:
     if _REPOSITORY.fullmatch(name) and ".." not in text and (not at or _REVISION.fullmatch(revision)):
         return HubRepository(name, revision or None)
     what = f"'{escape_text(prefix + text, 200)}' needs ORG/NAME after the colon, or ORG/NAME@REVISION"
-    fix = f"For instance: {prefix}{'timm/resnet18.a1_in1k' if prefix == TIMM_HUB_PREFIX else 'microsoft/resnet-50'}"
+    fix = f"For instance: {prefix}{_SAMPLES[prefix]}"
     if prefix == TRANSFORMERS_PREFIX:
         fix += f"\nA folder is written with a path: {prefix}./FOLDER"
     raise UsageError(what, where=where, fix=fix)

@@ -13,6 +13,7 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.models.spec.catalog import check_model
 from cnnviz_cli.models.spec.hub import (
     TIMM_PREFIX,
+    OpenClipModel,
     TimmHubModel,
     TransformersModel,
     is_hub_name,
@@ -135,7 +136,9 @@ class OnnxModel:
         return FileKind.ONNX
 
 
-NetworkSpec = ZooModel | TimmModel | TimmHubModel | TransformersModel | FactoryModel | ProgramModel | OnnxModel
+NetworkSpec = (
+    ZooModel | TimmModel | TimmHubModel | TransformersModel | OpenClipModel | FactoryModel | ProgramModel | OnnxModel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +153,8 @@ def parse_model(model: str, arch: str | None = None) -> ModelSpec:
     """Parse `model`.
 
     It is a name of `catalog.model_names`, ``timm:NAME``, ``timm:hf-hub:ORG/NAME``, ``transformers:ORG/NAME``,
-    ``module:factory``, the path of a program or of an ONNX graph, or the path of a file of weights, for which `arch`
-    says any of the names.
+    ``open_clip:NAME[/TAG]``, ``open_clip:hf-hub:ORG/NAME``, ``module:factory``, the path of a program or of an ONNX
+    graph, or the path of a file of weights, for which `arch` says any of the names.
 
     Raises:
         UsageError: it cannot mean anything, or `arch` is missing or too much.
@@ -210,7 +213,9 @@ def _parse_name(text: str, where: str) -> NetworkSpec:
     if factory:
         return FactoryModel(factory[1], factory[2])
     if ":" in text:
-        what = f"'{escape_text(text, 60)}' is neither timm:NAME, transformers:ORG/NAME nor module:factory"
+        what = (
+            f"'{escape_text(text, 60)}' is neither timm:NAME, transformers:ORG/NAME, open_clip:NAME nor module:factory"
+        )
         raise UsageError(
             what, where=where, fix="For instance: timm:resnet18, transformers:microsoft/resnet-50, mypkg.nets:build"
         )

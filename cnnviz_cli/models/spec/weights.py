@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.models.spec.catalog import Task, load_labels, model_facts, model_names
-from cnnviz_cli.models.spec.hub import HubModel, TimmHubModel, TransformersModel
+from cnnviz_cli.models.spec.hub import HubModel, HubRepository, OpenClipModel, TimmHubModel, TransformersModel
 from cnnviz_cli.models.spec.network import (
     WEIGHTS_SUFFIXES,
     FactoryModel,
@@ -126,7 +126,10 @@ def offline_weights(model: str, arch: str | None = None) -> str:
 
 def is_described_elsewhere(model: str, arch: str | None = None) -> bool:
     """Whether what a network is stands in a repository of a hub, so that not even its layers are known without it."""
-    return isinstance(parse_model(model, arch).network, HubModel)
+    network = parse_model(model, arch).network
+    if isinstance(network, OpenClipModel):
+        return isinstance(network.source, HubRepository)
+    return isinstance(network, HubModel)
 
 
 def has_known_classes(model: str, spec: str) -> bool:
@@ -186,6 +189,10 @@ def _unknown_weights_error(network: ZooModel | TimmModel | HubModel, spec: str) 
     others = f"DEFAULT, none, random:SEED, a file {', '.join(WEIGHTS_SUFFIXES)}"
     if isinstance(network, TimmHubModel | TransformersModel):
         fix = f"DEFAULT are those beside its configuration. Also: {others.removeprefix('DEFAULT, ')}"
+        return UsageError(what, where="--weights", fix=fix)
+    if isinstance(network, OpenClipModel):
+        bare = network.name.partition("/")[0]
+        fix = f"open_clip's published weights are part of the model's name: --model {bare}/TAG\nAlso: {others}"
         return UsageError(what, where="--weights", fix=fix)
     if isinstance(network, TimmModel):
         fix = f"timm's published weights are part of the model's name: --model timm:{network.name}.TAG\nAlso: {others}"
