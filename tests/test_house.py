@@ -16,7 +16,7 @@ import pytest
 import cnnviz_cli.measures
 import cnnviz_cli.methods
 import cnnviz_cli.tasks
-from cnnviz_cli.core.families import DREAM, FAMILIES
+from cnnviz_cli.core.families import DREAM, FAMILIES, STUDIES
 from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import methods
 from cnnviz_cli.core.records import Prediction
@@ -39,9 +39,10 @@ MAY_IMPORT = {
     "config": {"core", "methods", "measures", "tasks"},
     "report": {"core", "files"},
     "exports": {"core", "files", "render"},
-    "run": ROOMS - {"api", "cli", "cluster", "exports"},
+    "run": ROOMS - {"api", "cli", "cluster", "exports", "studies"},
+    "studies": {"core", "config", "engine", "models", "render", "files", "run", "tasks"},
     "api": ROOMS - {"cli", "cluster"},
-    "cluster": ROOMS - {"cli"},
+    "cluster": ROOMS - {"cli", "studies"},
     "cli": ROOMS,
 }
 
@@ -90,6 +91,7 @@ def test_no_name_of_a_method_a_measure_or_a_task_is_known_outside_its_file(path:
     names = {m.name for family in (None, DREAM.name) for m in methods(family)} | {*FAMILIES, DREAM.name}
     names |= {name for task in tasks() for name in (task.name, task.word)} - {*Prediction.model_fields, "text"}
     names |= {name for one in measures() for name in (one.name, *one.column_names)}
+    names |= STUDIES.keys()
     strings = {
         node.value
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -142,6 +144,18 @@ def test_the_file_of_a_method_imports_the_api_and_common_alone(path: Path) -> No
 def test_the_file_of_a_measure_imports_the_api_and_common_alone(path: Path) -> None:
     ours = {name for name in imports(path) if name.startswith("cnnviz_cli.")}
     assert all(name.startswith(("cnnviz_cli.measures.api", "cnnviz_cli.measures.common")) for name in ours)
+
+
+def study_of(path: Path) -> str:
+    """The package or the file of a study, by its name; empty for what several share."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[1] if parts[0] == "studies" and len(parts) > 1 and parts[1] not in ("common", "__init__") else ""
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "studies"], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_study_imports_no_other(path: Path) -> None:
+    others = {name.split(".")[2] for name in imports(path) if name.startswith("cnnviz_cli.studies.")}
+    assert others <= {"common", study_of(path)}
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "common"], ids=lambda p: p.name)

@@ -63,7 +63,13 @@ OTHERS = {
     "run/dream_run.py": {"Folder.open(fields.against, settings)"},
     "api/dream.py": {"Folder.open(chosen.against, session.settings)"},
     "run/dream_scores.py": {"Image.open(locate(root, output.path))"},  # hashed before
+    "run/study.py": {
+        "Session.load(command, settings, reporter)",
+        "Session.load(command, settings, reporter, local_rank)",
+    },
     "run/explain.py": {"Session.load(command, settings, reporter, local_rank, threads)"},
+    # rows of numbers, of a file that `open_regular` has opened
+    "files/output/feature_store.py": {"mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)"},
     # the system's own
     "core/control_groups.py": {"open(path, encoding='ascii')"},
     "files/output/run_report.py": {"status.read_text(encoding='ascii', errors='replace')"},

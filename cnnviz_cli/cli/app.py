@@ -10,7 +10,7 @@ import typer
 from cnnviz_cli import __version__
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import Command, Debug, Group, build_command
-from cnnviz_cli.core.families import DREAM, EVALUATE, FAMILIES
+from cnnviz_cli.core.families import DREAM, EVALUATE, FAMILIES, STUDIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and an overview that shows them together."
@@ -20,6 +20,7 @@ _PANELS = {
     "Judge explanations": {
         EVALUATE: "Which explanation can be trusted: every map judged, beside maps that know nothing of the network."
     },
+    "Study a folder of images": {study.name: study.summary for study in STUDIES.values() if study.command},
     "Paint": {DREAM.name: DREAM.summary},
     "Look up": {
         "models": "The networks that can be explained, with their published weights.",

@@ -89,7 +89,7 @@ def _run(
     if not dry_run:
         check_report(settings, part)
     if not (force or dry_run) and os.path.lexists(settings.output / part.shard.journal):
-        from cnnviz_cli.run.lifecycle import conclude_if_done
+        from cnnviz_cli.run.rerun import conclude_if_done
 
         finished = conclude_if_done(DREAM.name, settings, sources, reporter, shard=part.shard)
         if finished is not None:

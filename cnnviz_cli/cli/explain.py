@@ -154,7 +154,7 @@ def run_request(
     force = force and not part.restarted
     # What looks into folders takes longer to import than an empty one is to be seen, and a word is due before that.
     if not force and os.path.lexists(settings.output / part.shard.journal):
-        from cnnviz_cli.run.lifecycle import conclude_if_done
+        from cnnviz_cli.run.rerun import conclude_if_done
 
         outcome = conclude_if_done(command, settings, sources, reporter, shard=part.shard)
         if outcome is not None:

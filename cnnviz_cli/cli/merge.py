@@ -29,11 +29,11 @@ def merge(
     then.
     """
     from cnnviz_cli.files.output.merge_shards import merge_shards as merged
-    from cnnviz_cli.run.lifecycle import write_evaluated, write_merged_sheets
+    from cnnviz_cli.run.lifecycle import conclude_merged, write_evaluated
 
     warn = make_reporter(quiet=True).warn
     lost: list[str] = []
-    found = merged(folder, partial(write_merged_sheets, warn=warn, lost=lost.append), write_evaluated)
+    found = merged(folder, partial(conclude_merged, warn=warn, lost=lost.append), write_evaluated)
     for line in lost:
         warn(line)
     summary = found.summary

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.run import DryRun, Outcome
     from cnnviz_cli.run.dream_run import DreamPlan
     from cnnviz_cli.run.joined_runs import Joined
+    from cnnviz_cli.run.study import StudyPlan
 
 MAX_LINES = 20
 MAX_COLUMNS = 4
@@ -36,6 +37,9 @@ def print_outcome(
         if outcome.evaluation:
             found = outcome.evaluation.model_dump(mode="json", exclude={"mosaics"})
             answer |= {"evaluation": found, "files": [str(output / path) for path in outcome.about_all]}
+        if outcome.findings:
+            found = outcome.findings.model_dump(mode="json")
+            answer |= {"findings": found, "files": [str(output / path) for path in outcome.about_all]}
         print_json({**answer, **mistakes, **more})
         return
     lines = align_columns([_row(record, output) for record in outcome.first[:MAX_LINES]]) if outcome.first else []
@@ -44,6 +48,8 @@ def print_outcome(
         lines += [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
     if outcome.evaluation:
         lines += ["", *evaluation_lines(outcome.evaluation), *(str(output / path) for path in outcome.about_all)]
+    if outcome.findings:
+        lines += ["", *outcome.findings.lines, *(str(output / path) for path in outcome.about_all)]
     before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
     lines += [f"{totals(summary, before)}, {outcome.seconds:.1f} s", str(outcome.manifest)]
     print("\n".join(map(escape_text, lines)))
@@ -233,6 +239,24 @@ def print_dream_plan(found: DreamPlan, output: Path, *, as_json: bool) -> None:
         *(f"  {line}" for line in found.plan_lines[:MAX_LINES]),
         f"figures of the first, in {output}",
         *(f"  {name}" for name in found.outputs),
+        "nothing was written",
+    ]
+    print("\n".join(map(escape_text, lines)))
+
+
+def print_study_plan(found: StudyPlan, output: Path, *, as_json: bool) -> None:
+    """What a study would look at, compute and write."""
+    if as_json:
+        answer = {"study": found.study, "images": found.images, "units": found.subjects, "plan": found.plan_lines}
+        print_json(answer | {"output": str(output)})
+        return
+    lines = [
+        count_noun(found.images, "image"),
+        *([count_noun(len(found.subjects), "unit")] if found.subjects else []),
+        *(f"  {name}" for name in found.subjects[:MAX_LINES]),
+        *more_line(len(found.subjects) - MAX_LINES, "  "),
+        *(f"  {line}" for line in found.plan_lines),
+        f"figures in {output}",
         "nothing was written",
     ]
     print("\n".join(map(escape_text, lines)))

@@ -19,6 +19,8 @@ from cnnviz_cli.core.records import ImageRecord, Output
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.annotations.folders import open_annotations
+from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion
+from cnnviz_cli.files.output.merge_shards import MergedRun
 from cnnviz_cli.files.output.previous_runs import list_differences
 from cnnviz_cli.files.output.resume import Ledger, RunHeader
 from cnnviz_cli.run.after_run import AfterRun, Afterwards, PackedRecords, kept_after_run
@@ -26,7 +28,7 @@ from cnnviz_cli.run.annotations import RunAnnotations
 from cnnviz_cli.run.dream_sheets import MAX_ON_SHEETS
 from cnnviz_cli.run.earlier_records import remember_earlier
 from cnnviz_cli.run.ground_truth import GroundTruth
-from cnnviz_cli.run.lifecycle import RunSetup, write_merged_sheets
+from cnnviz_cli.run.lifecycle import RunSetup, conclude_merged
 from cnnviz_cli.run.parts import FileSizes, InputSlot, Part, Report
 from cnnviz_cli.run.pool import Member, PartMethod, PartPool
 from cnnviz_cli.run.stage_timer import StageTimer
@@ -154,14 +156,15 @@ class ActorPool(PartPool[WorkerActor]):
         device = f"{len(self._members)} x {ready.device}"
         return RunSetup(header, device, ready.batch_size, truths, annotations, ready.subjects)
 
-    def sheets(self, ledger: Ledger) -> Sequence[Output]:
+    def conclude(self, ledger: Ledger) -> Conclusion:
         """The sheets of all pictures from noise; a shard has not all of them."""
         if self.ready.subjects is None or ledger.shard.label:
-            return ()
+            return NOTHING_CONCLUDED
         if self._with_pages is not None:
-            return self._with_pages
-        header, records = self.ready.header, ledger.first_records(MAX_ON_SHEETS)
-        return write_merged_sheets(self._token.sink, header.run, header.model, records, warn=self._reporter.warn)
+            return Conclusion(self._with_pages)
+        header = self.ready.header
+        merged = MergedRun(self._token.sink, header.run, header.model, ledger.records)
+        return conclude_merged(merged, warn=self._reporter.warn)
 
     def _write_with_pages(self, ledger: Ledger) -> Sequence[Output] | None:
         """The sheets and the pages of units, which only a process with the model can draw; None if there are none."""

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from cnnviz_cli.config.concepts_fields import CONCEPTS, ConceptsSection
+from cnnviz_cli.config.dissect_fields import DISSECT, DissectFields
 
-SECTIONS: dict[str, type[BaseModel]] = {CONCEPTS: ConceptsSection}
+SECTIONS: dict[str, type[BaseModel]] = {CONCEPTS: ConceptsSection, DISSECT: DissectFields}
 """By the command that has them as flags. Of other commands they are keys of a file, and count for nothing."""
 
 

@@ -66,3 +66,26 @@ DREAM = Family(
 
 EVERY_FAMILY: Mapping[str, Family] = {**FAMILIES, DREAM.name: DREAM}
 """Those that ``all`` runs, and the one that it leaves out."""
+
+
+@value
+class StudyEntry:
+    """A study: what is found out of all images of a folder together.
+
+    Attributes:
+        summary: one line for ``--help``.
+        made_by: ``module:class``, a `run.study.Study`.
+        concluded_by: ``module:function``, which makes of a `run.study_end.Concluding` what the manifest has of all
+            records; without torch.
+        command: whether it has a command of its own, by its name.
+    """
+
+    name: str
+    summary: str
+    made_by: str
+    concluded_by: str
+    command: bool = True
+
+
+STUDIES: dict[str, StudyEntry] = {}
+"""By name; where they are made is imported when it is needed."""

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from cnnviz_cli.core.evaluation_records import AgreementRecord, ControlRecord, Evaluation, MarkedRecord
+from cnnviz_cli.core.findings import Findings, ImageFindings
+from cnnviz_cli.core.network_records import NetworkRecord, OutputRecord
 from cnnviz_cli.core.panels import State
 from cnnviz_cli.core.record_base import Record, optional
 from cnnviz_cli.core.text import format_percent, join_terms
@@ -335,6 +337,7 @@ class ImageRecord(Record):
     agreement: AgreementRecord | None = optional("How alike the maps of the image's first target are.")
     annotation_sha256: str | None = optional("Of the file in which people have marked what the image shows.")
     marked: list[MarkedRecord] | None = optional("What of it the maps of each target are judged by.")
+    findings: ImageFindings | None = optional("What a study of all images has found of this one.")
 
     @property
     def paths(self) -> list[str]:
@@ -387,48 +390,6 @@ class Run(Record):
     truth_sha256: str | None = Field(default=None, description="Of the table that says what is true.")
     objective_sha256: str | None = optional("Of the image, the mask or the prompts that say what is explained.")
     spectrum_sha256: str | None = optional("Of the images whose mean spectrum painted pictures have.")
-
-
-class NetworkRecord(Record):
-    """What trial forwards have shown of the network, as far as it may change a figure."""
-
-    memory_format: Literal["channels_last", "contiguous"] = Field(description="How weights and inputs lie in memory.")
-    randomness: Literal["none", "seeded", "free"] = Field(
-        description="Whether two forwards on one image differ: never; by the random draws, which start from the run's "
-        "seed; or whatever the seed, so that the same command may give other bytes."
-    )
-    batching: Literal["independent", "coupled", "single"] = Field(
-        description="Whether the other images of a batch change an image's output, or the network takes one at a time."
-    )
-    runs: dict[str, int] = Field(
-        default_factory=dict, description="How often layers run in one forward that run several times."
-    )
-    kept_training: list[str] = Field(
-        description="Modules that the network's own train() keeps in training mode; they were put in eval mode."
-    )
-
-
-class HeadRecord(Record):
-    """A part of what the network returns that may hold scores."""
-
-    name: str = Field(description="With dots, as --head takes it; empty where it is the whole output.")
-    shape: list[int] = Field(description="For one image.")
-
-
-class OutputRecord(Record):
-    """What the network returns, told by trying or by the settings."""
-
-    kind: Literal["scores", "maps", "boxes"]
-    values: Literal["logits", "probabilities", "log-probabilities", "values"] | None = Field(
-        description="What the numbers are; null of boxes."
-    )
-    exclusive: bool | None = Field(description="Whether probabilities add up to 1; null where there are none.")
-    why: str = Field(description="How that was told, in words.")
-    range: tuple[float, float] | None = Field(
-        description="The lowest and the highest number in the trial inputs, to three digits; null where none was run."
-    )
-    head: str = Field(description="The part that is explained; empty where it is the whole output.")
-    heads: list[HeadRecord]
 
 
 class ModelRecord(Record):
@@ -491,6 +452,7 @@ class Manifest(Record):
     sheets: list[Output] | None = optional("Figures of all records together, at the top of the folder.")
     tables: list[Table] | None = optional("Tables of all records together.")
     evaluation: Evaluation | None = optional("What measures say of the maps, over all images.")
+    findings: Findings | None = optional("What a study has found, of all images together.")
     sha256: str | None = optional(
         "Of everything else in the manifest, as JSON without blanks, its keys sorted; older ones lack it."
     )

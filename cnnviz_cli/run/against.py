@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -23,7 +21,7 @@ from cnnviz_cli.core.file_reading import MEBIBYTE
 from cnnviz_cli.core.needs import Activation
 from cnnviz_cli.core.network import NetworkError, explain_memory_errors, to_memory_format
 from cnnviz_cli.core.objectives import Objective
-from cnnviz_cli.core.records import Against, ImageRecord, Subject
+from cnnviz_cli.core.records import Against, Subject
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.strongest import Answers, Example, Peak, Strongest, StrongestPatches, Unread
 from cnnviz_cli.core.text import escape_text, list_some
@@ -34,16 +32,10 @@ from cnnviz_cli.files.inputs.search import find_images
 from cnnviz_cli.files.output.fold_states import KeptFold
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.dream_pictures import round_number
-from cnnviz_cli.run.image_data import NetworkInput, RenderSpec, Wording, read_options, style_of
+from cnnviz_cli.run.feature_pass import read_ahead
+from cnnviz_cli.run.image_data import NetworkInput
 from cnnviz_cli.run.manifest_header import tool_record
 from cnnviz_cli.run.session import Session
-from cnnviz_cli.run.workers import JobResult, WorkerPool, worker_count
-
-MIN_FOR_WORKERS = 32
-"""Images from which on processes read ahead: fewer are read before these would have started."""
-
-_AHEAD = 2
-"""Images that are read ahead, for each process."""
 
 MAX_NAMED = 3
 """Unreadable images that are named in a warning."""
@@ -129,13 +121,13 @@ class FolderPass:
 
     def __init__(self, session: Session, asked: Asked) -> None:
         self._session, self._asked = session, asked
-        self._read = None if asked.needs_scores else session.layer_reader(asked.layers)
+        self._read = None if asked.needs_scores else session.layers_reader(asked.layers)
         self._columns = [_column_of(objective) for objective in asked.objectives]
 
     def add_all(self, folder: Folder, fold: StrongestPatches, reporter: Reporter) -> None:
         """Add the answers of every image. Raises MemoryShortError where one is too large."""
         failures: list[tuple[str, str]] = []
-        for done, (source, item) in enumerate(_read_ahead(self._session, folder.sources), 1):
+        for done, (source, item) in enumerate(read_ahead(self._session, folder.sources), 1):
             reporter.tick(done, len(folder.sources))
             if isinstance(item, NetworkInput):
                 try:
@@ -165,7 +157,7 @@ class FolderPass:
     def _observe(self, pixels: Tensor, digest: str) -> _Seen:
         if self._read is not None:
             return _Seen(
-                self._read(pixels, digest),
+                self._read(pixels, [digest]),
                 torch.zeros(1, 2, dtype=torch.float32, device="cpu"),
                 torch.zeros(1, 1, dtype=torch.int64, device="cpu"),
             )
@@ -220,36 +212,6 @@ def _column_of(objective: Objective) -> tuple[str, int] | None:
     if isinstance(objective, Channel) and objective.at is None:
         return objective.layer, objective.channel
     return None
-
-
-def _read_ahead(session: Session, sources: Sequence[Source]) -> Iterator[tuple[Source, NetworkInput | ImageRecord]]:
-    """Each image as the network gets it, or the record of why it does not."""
-    settings, preprocessing = session.settings, session.model.preprocessing
-    spec = RenderSpec(
-        root=settings.output,
-        shard="",
-        wording=Wording(model=""),
-        tasks=(),
-        several_targets=False,
-        style=style_of(settings),
-        format=settings.format,
-        save_arrays=False,
-        report=False,
-        preprocessing=preprocessing,
-        reading=read_options(settings, preprocessing),
-    )
-    count = worker_count(settings.workers, len(sources)) if len(sources) >= MIN_FOR_WORKERS else 0
-    with WorkerPool(count) as workers:
-        workers.configure(spec)
-        reading: deque[tuple[Source, Future[JobResult]]] = deque()
-        waiting = iter(sources)
-        while True:
-            while len(reading) <= _AHEAD * count and (source := next(waiting, None)) is not None:
-                reading.append((source, workers.least_busy().read((source, source.name), keep=False)))
-            if not reading:
-                return
-            source, future = reading.popleft()
-            yield source, future.result().result
 
 
 @dataclass(frozen=True)

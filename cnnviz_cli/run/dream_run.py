@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from cnnviz_cli.config.dream_fields import dream_fields
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.families import DREAM
-from cnnviz_cli.core.records import ImageRecord, Output
+from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion
 from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
@@ -81,11 +82,11 @@ class DreamBackend(Backend):
             if ledger.is_due(at):
                 yield self._painter.record(source, folder, self._earlier.take(source))
 
-    def sheets(self, ledger: Ledger) -> list[Output]:
+    def conclude(self, ledger: Ledger) -> Conclusion:
         """The sheets of all pictures from noise; a shard has not all of them."""
         if self.images or not self.alone:
-            return []
-        return self._painter.sheets(ledger.first_records(MAX_ON_SHEETS))
+            return NOTHING_CONCLUDED
+        return Conclusion(self._painter.sheets(ledger.first_records(MAX_ON_SHEETS)))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cnnviz_cli import __version__
 from cnnviz_cli.config.dream_fields import AFTERWARDS, dream_fields, dream_files
 from cnnviz_cli.config.evaluate_fields import annotations_of, maps_of
 from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.config.study_fields import study_paths
 from cnnviz_cli.core.families import DREAM
 from cnnviz_cli.files.tables.ground_truth import FOLDER
 from cnnviz_cli.models.spec.judges import JudgeSpec
@@ -85,7 +86,9 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         return None
     weights = weights_for(named, settings.weights)
     found: list[tuple[str, int, int]] = []
+    others = [folder_stamps(path) for path in study_paths(settings) if path.is_dir()]
     files = [
+        *(path for path in study_paths(settings) if not path.is_dir()),
         weights.path if isinstance(weights, WeightsFile) else None,
         settings.labels,
         settings.prompts,
@@ -108,6 +111,23 @@ def _file_stamps(settings: Settings) -> list[tuple[str, int, int]] | None:
         if max(about.st_mtime_ns, about.st_ctime_ns) > time.time_ns() - _RECENT:
             return None
         found.append((os.path.realpath(file), about.st_size, about.st_mtime_ns))
+    return None if None in others else [*found, *(one for stamps in others for one in stamps or ())]
+
+
+def folder_stamps(folder: Path) -> list[tuple[str, int, int]] | None:
+    """Place, size and time of change of every file below a folder; None where one was changed just now."""
+    found: list[tuple[str, int, int]] = []
+    latest = time.time_ns() - _RECENT
+    for above, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            try:
+                about = os.stat(f"{above}/{name}")  # noqa: PTH116  (of a million files)
+            except OSError:
+                return None
+            if max(about.st_mtime_ns, about.st_ctime_ns) > latest:
+                return None
+            found.append((os.path.realpath(f"{above}/{name}"), about.st_size, about.st_mtime_ns))
     return found
 
 

@@ -37,7 +37,7 @@ from cnnviz_cli.render import SUFFIXES
 from cnnviz_cli.run.after_run import STEM
 from cnnviz_cli.run.evaluation_files import write_joined
 from cnnviz_cli.run.identity import SETTINGS_WITHOUT_EFFECT
-from cnnviz_cli.run.lifecycle import evaluation_head
+from cnnviz_cli.run.rerun import evaluation_head
 
 ASKED = (
     frozenset({*QuestionFields.model_fields, *NetworkFields.model_fields, *OutputFields.model_fields})

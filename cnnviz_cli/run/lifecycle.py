@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import ValidationError
 
 from cnnviz_cli.config.evaluate_fields import evaluate_fields
 from cnnviz_cli.config.settings import Settings
@@ -24,21 +18,23 @@ from cnnviz_cli.core.errors import MissingShardsError, Terminated
 from cnnviz_cli.core.evaluation_records import Evaluation, EvaluationHead, MosaicsFound
 from cnnviz_cli.core.families import DREAM, EVALUATE
 from cnnviz_cli.core.figure_settings import BY_RUN
-from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
+from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.process import save_on_interrupt
-from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Table, Tool
+from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Subject, Summary, Table
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.search import Source
-from cnnviz_cli.files.output.file_names import FolderNames
-from cnnviz_cli.files.output.previous_runs import PreviousRun, ResumeSummary, find_previous_runs
+from cnnviz_cli.files.output.file_names import KEPT_STUDY, FolderNames
+from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion
+from cnnviz_cli.files.output.merge_shards import MergedRun
+from cnnviz_cli.files.output.previous_runs import ResumeSummary
 from cnnviz_cli.files.output.resume import Input, Ledger, RunHeader, Status
 from cnnviz_cli.files.output.run_report import RunReport, write_run_report
-from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
-from cnnviz_cli.files.output.sink import Sink, locate
-from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, kept_after_run, refuse_results_in_the_way
-from cnnviz_cli.run.earlier_records import ThumbnailCheck, holds_with
+from cnnviz_cli.files.output.shards import Shard
+from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.after_run import NOTHING_AFTER, AfterRun, refuse_results_in_the_way
+from cnnviz_cli.run.earlier_records import ThumbnailCheck
 from cnnviz_cli.run.identity import request_digest, run_seal
 from cnnviz_cli.run.stage_timer import StageTimer
 
@@ -63,6 +59,7 @@ class Outcome:
         terminated: whether SIGTERM ended it.
         mistakes: the first images that the network classifies wrongly.
         evaluation: what was found of the maps of all images, where that was the question.
+        findings: what a study has found of all images.
         about_all: below the output folder the figures and tables about all images.
     """
 
@@ -76,6 +73,7 @@ class Outcome:
     mistakes: Sequence[Mistake] = ()
     evaluation: Evaluation | None = None
     about_all: Sequence[str] = ()
+    findings: Findings | None = None
 
 
 @dataclass(frozen=True)
@@ -117,9 +115,12 @@ class Backend(ABC):
     def records(self, slots: Sequence[Any], ledger: Ledger) -> Iterator[ImageRecord]:
         """One record for each source or subject that is due, its files in place; `slots` have the folder of each."""
 
-    def sheets(self, _ledger: Ledger) -> Sequence[Output]:
-        """Figures of all records together, once every one is there."""
-        return ()
+    def conclude(self, _ledger: Ledger) -> Conclusion:
+        """What is made of all records together, once every one is there."""
+        return NOTHING_CONCLUDED
+
+    def finished(self) -> None:  # noqa: B027  (most have nothing to do)
+        """The manifest is written, and tells of every record."""
 
     def after_run(self, _slots: Sequence[Any], _ledger: Ledger, _header: RunHeader, *, again: bool) -> AfterRun:  # noqa: ARG002
         """What is made of all images together, of a judged run, by one process that has the network."""
@@ -190,9 +191,9 @@ def _collect_records(
     backend: Backend, slots: Sequence[tuple[Input, str]], ledger: Ledger, reporter: Reporter
 ) -> BaseException | None:
     """Take the records into the ledger as they come; returns what ended them early: a signal, or missing shards."""
-    records = backend.records(slots, ledger)
-    reporter.begin(ledger.remaining)
     try:
+        records = backend.records(slots, ledger)
+        reporter.begin(ledger.remaining)
         _append_records(records, ledger, reporter)
     except (KeyboardInterrupt, Terminated) as signal:
         _append_records(backend.finish_drawing(), ledger, reporter)
@@ -217,27 +218,28 @@ def conclude_run(
     setup: RunSetup,
     backend: Backend | None,
     stopped: BaseException | None,
-    sheets: Sequence[Output] = (),
+    concluded: Conclusion = NOTHING_CONCLUDED,
     *,
     started: datetime,
     done_before: int,
     timer: StageTimer,
     after: AfterRun = NOTHING_AFTER,
 ) -> Outcome:
-    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any, `sheets`
-    are those of a run that computed nothing, and `after` is what was made of all images together."""
+    """Write the manifest and the report, and say how it went; `stopped` is what ended the run early, if any,
+    `concluded` is that of a run that computed nothing, and `after` is what was made of all images together."""
     if backend and stopped is None:
         try:
-            sheets = backend.sheets(ledger)
+            concluded = backend.conclude(ledger)
         except (KeyboardInterrupt, Terminated) as signal:
             stopped = signal  # every record is there, and the manifest says so
-    tables: Sequence[Table] = ()
     evaluation: Evaluation | None = None
     head = setup.header.evaluation
     if head and stopped is None and not ledger.shard.label:
         evaluation, own, tables = _evaluated(sink, setup.header, head, ledger.records, after.mosaics)
-        sheets = [*sheets, *own, *after.sheets]
-    ended = ledger.finish(interrupted=stopped is not None, sheets=sheets, tables=tables, mosaics=after.mosaics)
+        concluded = replace(concluded, sheets=[*concluded.sheets, *own, *after.sheets], tables=tables)
+    ended = ledger.finish(interrupted=stopped is not None, concluded=concluded, mosaics=after.mosaics)
+    if backend and stopped is None:
+        backend.finished()
     first = ledger.first_records(MAX_RECORDS)
     finished = datetime.now(UTC)
     report = RunReport(
@@ -264,7 +266,8 @@ def conclude_run(
         terminated=isinstance(stopped, Terminated),
         mistakes=ended.mistakes,
         evaluation=evaluation,
-        about_all=[*(one.path for one in sheets), *(one.path for one in tables)] if evaluation else (),
+        about_all=concluded.paths if evaluation or concluded.findings else (),
+        findings=concluded.findings,
     )
 
 
@@ -308,22 +311,28 @@ _SHEETS = {DREAM.name: "cnnviz_cli.run.dream_sheets"}
 """By command the module that writes figures of all records of a run, of the records and their files alone."""
 
 
-def write_merged_sheets(
-    sink: Sink,
-    run: Run,
-    model: ModelRecord,
-    records: Iterable[ImageRecord],
-    *,
-    warn: Callable[[str], None],
-    lost: Callable[[str], None] | None = None,
-) -> Sequence[Output]:
-    """The figures of all records that a run in one process would have written; `records` of shards that are done, and
-    `lost` is told of each picture of theirs that is gone or changed."""
-    module = _SHEETS.get(run.command)
+def conclude_merged(
+    merged: MergedRun, *, warn: Callable[[str], None], lost: Callable[[str], None] | None = None
+) -> Conclusion:
+    """What a run in one process would have made of all records of shards that are done; `lost` is told of each picture
+    of theirs that is gone or changed."""
+    if merged.study is not None:
+        kit = merged.kit()
+        if kit is None:
+            what = f"what figures of all images are made of is gone or changed ({KEPT_STUDY}): run a shard again"
+            (lost or warn)(what)
+            return NOTHING_CONCLUDED
+        from cnnviz_cli.run.study_end import conclude_study  # with what studies draw by, which others may never need
+
+        name = str(merged.study["name"])
+        return conclude_study(name, merged.sink, merged.run, merged.model, kit, merged.records, warn)
+    module = _SHEETS.get(merged.run.command)
     if module is None:
-        return ()
-    found: Sequence[Output] = import_module(module).write_merged_sheets(sink, run, model, records, warn, lost)
-    return found
+        return NOTHING_CONCLUDED
+    found: Sequence[Output] = import_module(module).write_merged_sheets(
+        merged.sink, merged.run, merged.model, map(ImageRecord.model_validate_json, merged.records()), warn, lost
+    )
+    return Conclusion(found)
 
 
 _AnyInput = TypeVar("_AnyInput", bound=Input)
@@ -385,98 +394,3 @@ def report_earlier_run(earlier: ResumeSummary, inputs: int, output: Path, report
         )
     if earlier.done:
         reporter.say(f"{earlier.done} of {inputs} images are already done; --force does them again")
-
-
-def conclude_if_done(
-    command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter, *, shard: Shard = SINGLE_SHARD
-) -> Outcome | None:
-    """The end of a run whose images are all explained by an earlier one; None if something may be left to do.
-
-    The manifest is written again from the earlier run's journal, the same byte for byte. Raises OutputError
-    if another process works on the folder, or the disk refuses.
-    """
-    started, root = datetime.now(UTC), settings.output
-    if not os.path.lexists(root / shard.journal):
-        return None
-    earlier = _run_before(command, settings, shard)
-    header = _journal_header(earlier) if earlier else None
-    if earlier is None or header is None:
-        return None
-    inputs: Sequence[Input] = sources
-    sheets: Sequence[Output] | None = ()
-    if header.beside is not None:
-        inputs = sources or [Subject.model_validate_json(json.dumps(one)) for one in header.beside["subjects"]]
-        sheets = _sheets_before(root / shard.manifest)
-        header = replace(header, holds=partial(holds_with, header.beside["judges"]))
-    if settings.report:
-        header = replace(header, holds=ThumbnailCheck(header.holds).holds, report=True)
-    if not inputs or sheets is None:
-        return None
-    sink = Sink(root, shard.label)
-    sink.open()
-    with Ledger(sink, shard) as ledger:
-        slots = assign_folders(inputs)
-        own_slots = [slots[at] for at in shard.positions(len(slots), earlier.batch)]
-        names = [one.name for one in inputs]
-        fold = fold_of(settings)
-        resumed = ledger.inspect(header, names, own_slots, fold)
-        if ledger.remaining or resumed.damaged or (fold and not own_slots):
-            return None
-        after = kept_after_run(sink, header, ledger.records) if not shard.label else AfterRun()
-        if after is None:
-            return None
-        ledger.make_ready()
-        report_earlier_run(resumed, len(own_slots), root, reporter, earlier.batch)
-        setup = RunSetup(header, header.run.device, earlier.batch)
-        timer = StageTimer()
-        return conclude_run(
-            ledger, sink, setup, None, None, sheets, started=started, done_before=resumed.done, timer=timer, after=after
-        )
-
-
-def _run_before(command: str, settings: Settings, shard: Shard) -> PreviousRun | None:
-    """The run that was there before, if it surely was one with the same question in the same batches."""
-    seal = run_seal(command, settings)
-    earlier = next((run for run in find_previous_runs(settings.output) if run.shard == shard), None)
-    same = earlier is not None and seal is not None and earlier.header.get("seal") == seal
-    return earlier if same and earlier and settings.batch_size in ("auto", earlier.batch) else None
-
-
-def _sheets_before(manifest: Path) -> Sequence[Output] | None:
-    """The sheets of all records that the manifest of a whole run lists; None if it is not one, or a sheet is not as it
-    was written."""
-    try:
-        whole = json.loads(read_regular(manifest, GIBIBYTE))
-        if whole["run"]["status"] != "ok":
-            return None
-        listed = whole.get("sheets") or []
-        sheets = [Output.model_validate_json(json.dumps(one)) for one in listed]
-        digests = [sha256(read_regular(locate(manifest.parent, one.path), GIBIBYTE)).hexdigest() for one in sheets]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return sheets if digests == [one.sha256 for one in sheets] else None
-
-
-def evaluation_head(fields: Json) -> EvaluationHead | None:
-    """By what maps were judged, of a journal's header; raises ValidationError for what this version did not write."""
-    found = fields.get("evaluation")
-    return None if found is None else EvaluationHead.model_validate_json(json.dumps(found))
-
-
-def _journal_header(run: PreviousRun) -> RunHeader | None:
-    fields = run.header
-    beside: Any = fields.get("beside")
-    try:
-        return RunHeader(
-            identity=run.identity,
-            tool=Tool.model_validate_json(json.dumps(fields["tool"])),
-            run=Run.model_validate_json(json.dumps(fields["run"])),
-            model=ModelRecord.model_validate_json(json.dumps(fields["model"])),
-            batch=run.batch,
-            asked=run.asked,
-            seal=str(fields["seal"]),
-            beside=None if beside is None else {name: list(beside[name]) for name in ("judges", "subjects")},
-            evaluation=evaluation_head(fields),
-        )
-    except (ValidationError, LookupError, TypeError):
-        return None

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from cnnviz_cli import __version__
-from cnnviz_cli.core.records import Cost, HeadRecord, ModelRecord, NetworkRecord, OutputRecord, Run, Subject, Tool
+from cnnviz_cli.core.network_records import HeadRecord, NetworkRecord, OutputRecord
+from cnnviz_cli.core.records import Cost, ModelRecord, Run, Subject, Tool
 from cnnviz_cli.files.images.region_masks import MaskSource
 from cnnviz_cli.files.output.resume import Input, RunHeader
 from cnnviz_cli.models.inspect.outputs import NetworkOutput

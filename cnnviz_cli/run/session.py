@@ -169,17 +169,17 @@ class Session:
                 alone=facts.one_at_a_time,
             )
 
-    def layer_reader(self, layers: Sequence[str]) -> Callable[[Tensor, str], dict[str, Tensor]]:
-        """What gives by layer the (1, C, h, w) maps of one image, (1, C, H, W) normalised and on the device, of whose
-        file it takes the digest, too. The network runs no further than the last of the layers. Raises as `observe`
+    def layers_reader(self, layers: Sequence[str]) -> Callable[[Tensor, Sequence[str]], dict[str, Tensor]]:
+        """What gives by layer the (B, C, h, w) maps of a batch, (B, C, H, W) normalised and on the device, of whose
+        files it takes the digests, too. The network runs no further than the last of the layers. Raises as `observe`
         does."""
         facts = self.model.facts
         reader = LayerReader(self.net, layers, self.execution, fold=self.settings.fold and not facts.one_at_a_time)
 
-        def read(image: Tensor, digest: str) -> dict[str, Tensor]:
-            seed = image_seed(self.settings.seed, digest)
+        def read(batch: Tensor, digests: Sequence[str]) -> dict[str, Tensor]:
+            seed = image_seed(self.settings.seed, digests[0])
             with network_errors(), reproducible_forward(self.net, facts, seed):
-                return reader.read(image)
+                return reader.read(batch)
 
         return read
 

@@ -26,7 +26,8 @@ from cnnviz_cli.run.dry_run import describe_run
 from cnnviz_cli.run.evaluation_files import table_rows
 from cnnviz_cli.run.image_data import NetworkInput
 from cnnviz_cli.run.judging import RunJudge
-from cnnviz_cli.run.lifecycle import conclude_if_done, write_evaluated
+from cnnviz_cli.run.lifecycle import write_evaluated
+from cnnviz_cli.run.rerun import conclude_if_done
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

@@ -22,7 +22,7 @@ from cnnviz_cli.core.objectives import Negated, StrongestChannel, Sum, TargetLog
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.strongest import StrongestPatches
 from cnnviz_cli.core.unit_objectives import Channel, Direction, Energy
-from cnnviz_cli.run import against
+from cnnviz_cli.run import feature_pass
 from cnnviz_cli.run.against import Asked, Comparison, Folder, FolderPass, compare
 from cnnviz_cli.run.patches import PatchCutter, Place, box_of
 from cnnviz_cli.run.session import Session
@@ -163,7 +163,7 @@ def test_no_order_no_division_and_no_worker_changes_a_byte(photos: Path, monkeyp
     shuffled = random.Random(3).sample(folder.sources, COUNT)
     assert states(tuple(shuffled)) == expected
     assert states(tuple(shuffled[:5]), tuple(shuffled[5:])) == expected
-    monkeypatch.setattr(against, "MIN_FOR_WORKERS", 2)
+    monkeypatch.setattr(feature_pass, "MIN_FOR_WORKERS", 2)
     assert states(tuple(shuffled)) == expected
 
 

@@ -26,8 +26,9 @@ from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import Outcome, execute
 from cnnviz_cli.run.after_run import PackedRecords
-from cnnviz_cli.run.lifecycle import conclude_if_done, write_evaluated
+from cnnviz_cli.run.lifecycle import write_evaluated
 from cnnviz_cli.run.mosaics import MosaicJudge
+from cnnviz_cli.run.rerun import conclude_if_done
 
 METHODS = {"gradcam": ["gradcam", "eigencam"], "saliency": ["gradient"]}
 NINE = [*COLOURS, *list(COLOURS)[:4]]

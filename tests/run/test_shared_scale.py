@@ -29,7 +29,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import scales
 from cnnviz_cli.run.image_data import TaskName
-from cnnviz_cli.run.lifecycle import conclude_if_done
+from cnnviz_cli.run.rerun import conclude_if_done
 from cnnviz_cli.run.scales import WidestRanges
 
 

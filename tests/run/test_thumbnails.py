@@ -261,14 +261,15 @@ def test_it_is_said_how_many_are_done_again_for_a_report(tmp_path: Path, sources
 def test_a_run_with_nothing_to_do_knows_it_without_the_network(
     tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lifecycle = importlib.import_module("cnnviz_cli.run.lifecycle")
-    monkeypatch.setattr(lifecycle, "run_seal", lambda *_about: "sealed")
+    rerun = importlib.import_module("cnnviz_cli.run.rerun")
+    for module in (rerun, importlib.import_module("cnnviz_cli.run.lifecycle")):
+        monkeypatch.setattr(module, "run_seal", lambda *_about: "sealed")
     good = [source for source in sources if source.name != BROKEN]
     settings = importlib.import_module("cnnviz_cli.config.load").load_settings
 
     def conclude(*, report: bool) -> Any:
         flags = {("output",): str(tmp_path / "out"), ("batch_size",): "3", ("report",): report}
-        return lifecycle.conclude_if_done("gradcam", settings("gradcam", flags, None, {}), good, Listener())
+        return rerun.conclude_if_done("gradcam", settings("gradcam", flags, None, {}), good, Listener())
 
     run(tmp_path / "out", good)
     assert conclude(report=False) is not None

@@ -22,6 +22,7 @@ RUN_REPORT = "run.json"
 FOLD_STATE = "run.scale.json"
 KEPT_FOLD = "run.against.json"
 KEPT_MOSAICS = "run.mosaics.json"
+KEPT_STUDY = "run.study.npz"
 TABLE = "evaluation.csv"
 REPORT = "report.html"
 REPORT_DATA = "report-data"
@@ -93,9 +94,9 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{p}{n}" for p in ("com", "lpt") for n in "0123456789¹²³"
 }
 _TAG = re.compile(r"~[0-9a-f]{10}\Z")
-_OWN = re.compile(r"(manifest|run)(\..+)?\.jsonl?|report\.html|report-data")
-"""What is ours at the top of the output folder: manifests, journals, lists of inputs and run reports of any shard; the
-report and the folder of its data."""
+_OWN = re.compile(r"(manifest|run)(\..+)?\.(jsonl?|f32|npz)|report\.html|report-data")
+"""What is ours at the top of the output folder: manifests, journals, lists of inputs, run reports and what was read of
+images, of any shard; the report and the folder of its data."""
 
 
 def folder_name(source_name: str) -> str:

@@ -129,6 +129,7 @@ _KINDS = {
     "run": dict,
     "scale": str,
     "shard": list,
+    "study": dict,
     "tool": dict,
 }
 

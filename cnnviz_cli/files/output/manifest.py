@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally
 from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
+from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
@@ -22,6 +24,28 @@ from cnnviz_cli.files.output.sink import Sink, reach_write_point
 
 DIGEST_KEY = "sha256"  # the key of the digest
 _MOST_REST = 1 << 26  # bytes of what stands behind the images, at the most
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What is made of all records together: figures, tables, and what a study has found."""
+
+    sheets: Sequence[Output] = ()
+    tables: Sequence[Table] = ()
+    findings: Findings | None = None
+
+    @property
+    def files(self) -> list[tuple[str, str]]:
+        """Path and digest of each of its files."""
+        listed: list[Output | Table] = [*self.sheets, *self.tables]
+        return [(one.path, one.sha256) for one in listed]
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.files]
+
+
+NOTHING_CONCLUDED = Conclusion()
 
 
 class ManifestDigest:
@@ -88,8 +112,7 @@ def write_manifest(
     run: Run,
     model: ModelRecord,
     summary: Summary,
-    sheets: Sequence[Output] = (),
-    tables: Sequence[Table] = (),
+    concluded: Conclusion = NOTHING_CONCLUDED,
     evaluation: EvaluationHead | None = None,
     mosaics: MosaicsFound | None = None,
     name: str = MANIFEST,
@@ -105,10 +128,12 @@ def write_manifest(
         "schema_version": SCHEMA_VERSION,
         "tool": tool.model_dump(mode="json"),
     }
-    if sheets:
-        after["sheets"] = [sheet.model_dump(mode="json") for sheet in sheets]
-    if tables:
-        after["tables"] = [table.model_dump(mode="json") for table in tables]
+    if concluded.sheets:
+        after["sheets"] = [sheet.model_dump(mode="json") for sheet in concluded.sheets]
+    if concluded.tables:
+        after["tables"] = [table.model_dump(mode="json") for table in concluded.tables]
+    if concluded.findings:
+        after["findings"] = concluded.findings.model_dump(mode="json")
     judged = EvaluationTally(evaluation) if evaluation else None
     known = run.config.get("truth") is not None
     tally = AccuracyCounter(model.num_classes, multilabel=run.config.get("multilabel") is True) if known else None

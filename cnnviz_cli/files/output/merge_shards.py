@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from pydantic import ValidationError
 
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation_records import EvaluationHead
-from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Summary, Table, Tool
+from cnnviz_cli.core.families import STUDIES
+from cnnviz_cli.core.records import ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.output.feature_store import remove_stores
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
 from cnnviz_cli.files.output.input_list import read_input_list
 from cnnviz_cli.files.output.journal import DONE, FAILED, JournalIndex, read_with_scales
-from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
+from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion, add_accuracy, write_manifest
 from cnnviz_cli.files.output.previous_runs import (
     PreviousRun,
     find_previous_runs,
@@ -28,6 +30,7 @@ from cnnviz_cli.files.output.previous_runs import (
     refuse_concurrent_runs,
 )
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.study_kit import Kit, kit_digest, read_kit
 
 _MAX_NAMED = 20  # how many missing inputs are named
 
@@ -45,13 +48,31 @@ class MergeResult:
     report: bool = False
 
 
-Sheets = Callable[[Sink, Run, ModelRecord, Iterable[ImageRecord]], Sequence[Output]]
-"""Writes the figures of all records together."""
+@dataclass(frozen=True)
+class MergedRun:
+    """Shards that are done, with all their records.
+
+    Attributes:
+        records: gives those of all inputs, in their order, as often as it is called.
+        study: what their headers say of the study that it is.
+        kit: gives what that has left to draw from; None where it is gone.
+    """
+
+    sink: Sink
+    run: Run
+    model: ModelRecord
+    records: Callable[[], Iterable[bytes]]
+    study: Mapping[str, Any] | None = None
+    kit: Callable[[], Kit | None] = lambda: None
 
 
-def no_sheets(_sink: Sink, _run: Run, _model: ModelRecord, _records: Iterable[ImageRecord]) -> Sequence[Output]:
-    """There are none."""
-    return ()
+Conclude = Callable[[MergedRun], Conclusion]
+"""Makes of all records together what a run in one process would have made."""
+
+
+def no_conclusion(_merged: MergedRun) -> Conclusion:
+    """There is nothing."""
+    return NOTHING_CONCLUDED
 
 
 Evaluated = Callable[
@@ -67,9 +88,9 @@ def not_evaluated(
     return (), ()
 
 
-def merge_shards(root: Path, sheets: Sheets = no_sheets, evaluated: Evaluated = not_evaluated) -> MergeResult:
-    """Write ``manifest.json`` from the journals of all shards, in the order of the whole list, and the `sheets` of all
-    records once none is missing; and what `evaluated` does of judged maps.
+def merge_shards(root: Path, conclude: Conclude = no_conclusion, evaluated: Evaluated = not_evaluated) -> MergeResult:
+    """Write ``manifest.json`` from the journals of all shards, in the order of the whole list, and what is to
+    `conclude` from all records once none is missing; and what `evaluated` does of judged maps.
 
     Of an input that an earlier division into shards explained, that record counts, unless the newest has one. Raises
     UsageError if there are no such journals, or they are not about the same list with the same settings, and
@@ -106,8 +127,8 @@ def merge_shards(root: Path, sheets: Sheets = no_sheets, evaluated: Evaluated = 
     sink = Sink(root)
     sink.sweep("")
     about = about.model_copy(update={"status": status})
-    records = map(ImageRecord.model_validate_json, index.records())
-    found = () if missing else sheets(sink, about, model, records)
+    whole = MergedRun(sink, about, model, index.records, _study_of(first), lambda: _kit_of(sink, first, scale))
+    concluded = NOTHING_CONCLUDED if missing else conclude(whole)
     head = _evaluation_of(first)
     judged = ((), ()) if missing or head is None else evaluated(sink, about, model, head, index.records)
     tally = write_manifest(
@@ -117,14 +138,29 @@ def merge_shards(root: Path, sheets: Sheets = no_sheets, evaluated: Evaluated = 
         run=about,
         model=model,
         summary=summary,
-        sheets=[*found, *judged[0]],
-        tables=judged[1],
+        concluded=replace(concluded, sheets=[*concluded.sheets, *judged[0]], tables=[*concluded.tables, *judged[1]]),
         evaluation=head,
     )
+    if whole.study and not missing:
+        remove_stores(sink)
     summary = add_accuracy(summary, tally)
     named = list(islice(index.missing_names(), _MAX_NAMED))
     report = any(run.header.get("report") is True for run in peers)
     return MergeResult(first.shard.count, summary, missing, named, damaged, report)
+
+
+def _study_of(first: PreviousRun) -> Mapping[str, Any] | None:
+    study: Any = first.header.get("study")
+    if study is not None and study.get("name") not in STUDIES:
+        raise UsageError(
+            f"{escape_text(first.path.name)} is of a study that this version does not know",
+            where=escape_text(str(first.path.parent)),
+        )
+    return None if study is None else dict(study)
+
+
+def _kit_of(sink: Sink, first: PreviousRun, seen: str | None) -> Kit | None:
+    return None if seen is None else read_kit(sink, kit_digest(first.identity, seen))
 
 
 def _evaluation_of(first: PreviousRun) -> EvaluationHead | None:

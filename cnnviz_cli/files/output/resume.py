@@ -20,7 +20,7 @@ from cnnviz_cli.core.errors import ImageError, OutputError
 from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.fold import Fold
-from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Output, Run, Subject, Summary, Table, Tool
+from cnnviz_cli.core.records import ImageRecord, Json, ModelRecord, Run, Subject, Summary, Tool
 from cnnviz_cli.files.inputs.image_source import Source, Stamp
 from cnnviz_cli.files.inputs.remote import RemoteReader
 from cnnviz_cli.files.output.file_names import MANIFEST
@@ -39,12 +39,13 @@ from cnnviz_cli.files.output.journal import (
     read_with_scales,
     to_compact_json,
 )
-from cnnviz_cli.files.output.manifest import add_accuracy, write_manifest
+from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion, add_accuracy, write_manifest
 from cnnviz_cli.files.output.previous_runs import (
     PreviousRun,
     ResumeSummary,
     compare_settings,
     find_previous_runs,
+    newest_runs,
     refuse_concurrent_runs,
     refuse_other_batches,
 )
@@ -74,6 +75,8 @@ class RunHeader:
     holds: Callable[[Input, bytes], bool] = lambda _source, _record: True
     beside: Mapping[str, Any] | None = None  # what else a run with nothing to do has to know, in plain JSON
     evaluation: EvaluationHead | None = None  # by what maps are judged, if they are
+    # of a study its name, what its records are about, and what its images were: records rest on all that was seen
+    study: Mapping[str, Any] | None = None
     report: bool = False  # whether a report is written at the end; of shards by what merges them
 
 
@@ -139,6 +142,7 @@ class Ledger:
         self._journal = Journal(sink, shard.journal, who)
         self._started = time.time_ns()
         self._header: RunHeader | None = None
+        self._written: Json = {}
 
     def inspect(
         self,
@@ -166,13 +170,13 @@ class Ledger:
             refuse_other_batches(self._earlier, identity, self._shard, header.batch)
         self._altered: dict[int, set[str]] = {}
         self._same = [] if self._force else [run for run in self._earlier if run.identity == identity]
-        self._scale = self._known_scale(fold) if fold else None
+        self._scale = self._known_scale(fold) if fold or header.study else None
         damaged = self._take_over(self._same)
         left = len(mine) - self._index.states.count(DONE)
-        if fold and (left or not self._scales_agree()):
+        if (fold and (left or not self._scales_agree())) or (header.study and not self._is_same_list()):
             self._index.states[:] = bytes(len(mine))
             self._scale = None
-        self._due = bytes(state != DONE for state in self._index.states)
+        self._due = bytearray(state != DONE for state in self._index.states)
         others = tuple(sorted({run.batch for run in self._same} - {header.batch})) if self.remaining else ()
         return replace(
             found,
@@ -231,6 +235,24 @@ class Ledger:
         with self._mutex:
             self._journal.write_header({**self._written, "scale": state_digest(fold)})
 
+    @property
+    def bound_to(self) -> str | None:
+        """The digest of what the figures of a study rest on, as far as that is known."""
+        return self._scale
+
+    def bind(self, seen: str) -> None:
+        """The records of a study rest on all that was seen, by its digest: those that rest on something else are due
+        again."""
+        with self._mutex:
+            if seen == self._scale:
+                return
+            self._index.states[:] = bytes(len(self._mine))
+            self._due[:] = bytes([1]) * len(self._mine)
+            self._scale = seen
+            self._clear_the_way()
+            self._written = {**self._written, "scale": seen}
+            self._journal.write_header(self._written)
+
     def is_due(self, at: int) -> bool:
         """Whether the input of this number was still to do when the run began."""
         return bool(self._due[at])
@@ -266,11 +288,10 @@ class Ledger:
         self,
         *,
         interrupted: bool,
-        sheets: Sequence[Output] = (),
-        tables: Sequence[Table] = (),
+        concluded: Conclusion = NOTHING_CONCLUDED,
         mosaics: MosaicsFound | None = None,
     ) -> RunOutcome:
-        """Write the manifest of all that is done, and of the `sheets`, `tables` and `mosaics` about all of it."""
+        """Write the manifest of all that is done, and of what was `concluded` from it, and `mosaics`."""
         if self._header is None:
             raise ValueError("the run has not begun")
         with self._mutex:
@@ -284,8 +305,7 @@ class Ledger:
                 run=self._header.run.model_copy(update={"status": status}),
                 model=self._header.model,
                 summary=summary,
-                sheets=sheets,
-                tables=tables,
+                concluded=concluded,
                 evaluation=self._header.evaluation,
                 mosaics=mosaics,
                 name=self._shard.manifest,
@@ -386,12 +406,19 @@ class Ledger:
             path.unlink(missing_ok=True)
         return path.parent
 
-    def _known_scale(self, fold: type[Fold[Any, Any]]) -> str | None:
+    def _known_scale(self, fold: type[Fold[Any, Any]] | None) -> str | None:
         """The digest of what the figures have to be drawn with; None if that is not known, or an older run's is not."""
+        if fold is None:  # of a study: what the newest figures rest on, until it is known what they have to
+            own = [run for run in self._same if run.shard == self._shard]
+            return next((run.scale for run in reversed(own or self._same)), None)
         if self._shard.label:
             merged = self.fold_states(fold).merge()
             return None if merged is None or not self._mine else state_digest(merged)
         return next((run.scale for run in reversed(self._same)), None)
+
+    def _is_same_list(self) -> bool:
+        """Whether what is done is about the images on this list, no more and no fewer."""
+        return all(run.digest == self._digest for run in newest_runs(self._same))
 
     def _scales_agree(self) -> bool:
         """Whether what is done has the scale of all images on this list. The states of shards are of one list."""
@@ -433,6 +460,7 @@ class Ledger:
             **({"scale": self._scale} if self._scale else {}),
             **({"beside": dict(self._about.beside)} if self._about.beside else {}),
             **({"report": True} if self._about.report else {}),
+            **({"study": dict(self._about.study)} if self._about.study else {}),
             **({"evaluation": self._about.evaluation.model_dump(mode="json")} if self._about.evaluation else {}),
         }
         self._written = header

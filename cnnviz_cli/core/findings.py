@@ -1,0 +1,56 @@
+"""What a study has found of a folder of images, as the manifest has it: of all of them, and of each.
+
+A study adds one optional member to each class below, whose model lies in `core/<study>_records.py`.
+"""
+
+from pydantic import Field
+
+from cnnviz_cli.core.record_base import Record, optional
+
+
+class UnseenImage(Record):
+    """An image that could not be shown to the network."""
+
+    source: str
+    why: str
+
+
+class Seen(Record):
+    """Images that a study has shown to the network."""
+
+    name: str = Field(description="Of them together: of a folder its name; empty of the images that were named.")
+    images: int = Field(ge=0, description="That could be shown.")
+    unseen: int = Field(default=0, ge=0, description="That could not.")
+    examples: list[UnseenImage] | None = optional("The first of those that could not, at most ten.")
+    sha256: str = Field(description="Of the names and the bytes of all of them.")
+
+
+class Findings(Record):
+    """What a study has found, over all images."""
+
+    study: str = Field(description="Its name.")
+    seen: list[Seen] = Field(description="What was shown to the network; the images that were named first.")
+
+    @property
+    def lines(self) -> list[str]:
+        """What is said of it when the run ends."""
+        return [line for one in self.members for line in one.lines]
+
+    @property
+    def members(self) -> "list[StudyFindings]":
+        """The members that are there, in the order of their fields."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return [one for one in found if isinstance(one, StudyFindings)]
+
+
+class StudyFindings(Record):
+    """The base of what studies add to `Findings`."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What is said of it when the run ends, for people: a few short lines."""
+        return []
+
+
+class ImageFindings(Record):
+    """What a study has found of one image, or of one unit of the network."""

@@ -1,0 +1,214 @@
+"""What studies learn from the images of a folder, kept as it comes, by one process or by the shards of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnnviz_cli.core.errors import MissingShardsError
+from cnnviz_cli.core.findings import Seen, UnseenImage
+from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import escape_text, list_some
+from cnnviz_cli.files.inputs.image_source import Source, Stamp
+from cnnviz_cli.files.output.feature_store import UNSEEN, FeatureStore, SeenImage
+from cnnviz_cli.files.output.file_lock import is_locked
+from cnnviz_cli.files.output.input_list import list_digest
+from cnnviz_cli.files.output.resume import is_unchanged, read_stamp
+from cnnviz_cli.files.output.shards import Shard
+from cnnviz_cli.files.output.sink import Sink, explain_write_errors
+from cnnviz_cli.run.feature_pass import FeaturePass, SeenBatch, Unseen
+
+MAX_NAMED = 10
+"""Unseen images that the manifest names; a warning names three."""
+
+_POLL_SECONDS = 1.0
+_START_SECONDS = 10.0
+"""Seconds that a shard may be late where all are started together."""
+
+_RECENT = 2 * 10**9
+
+Take = Callable[[SeenBatch], Sequence[Mapping[str, NDArray[Any]]]]
+"""Of a batch, for each image by table its rows, (n, columns), or (columns,) for one."""
+
+
+class Looking:
+    """Shows images to the network for a study, and keeps what it gives. A context manager.
+
+    Attributes:
+        seen: what was shown, in the order in which it was asked for.
+        failures: by name, of the images that the run is about, why they could not be seen.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        shard: Shard,
+        reporter: Reporter,
+        identity: Mapping[str, Any],
+        images: Sequence[Source],
+        *,
+        again: bool = False,
+    ) -> None:
+        """`identity` of the run; `images` that it is about; `again`: whatever is kept."""
+        self._sink, self._shard, self._reporter = sink, shard, reporter
+        self._identity, self._images, self._again = dict(identity), images, again
+        self._began = time.time_ns()
+        self._stack = ExitStack()
+        self.seen: list[Seen] = []
+        self.failures: dict[str, SeenImage] = {}
+
+    def gather(
+        self,
+        name: str,
+        shown: FeaturePass,
+        sources: Sequence[Source],
+        columns: Mapping[str, int],
+        take: Take,
+        *,
+        called: str = "",
+    ) -> FeatureStore:
+        """The rows of all images that could be seen. What earlier processes have kept of the same is not done again;
+        a shard shows its own images, and waits for the others'.
+
+        Args:
+            name: of the store, in small letters; another for each list of images.
+            columns: by table how many numbers a row has; an image may have any number of rows.
+            take: of a batch the rows of each image.
+            called: what the images are called together; of those that the run is about nothing.
+
+        Raises:
+            MissingShardsError: a shard has not shown its images, and no process is about to.
+            MemoryShortError: one image is too large for the network.
+            OutputError: the disk refuses.
+        """
+        names = [source.name for source in sources]
+        about = {
+            "identity": self._identity,
+            "list": list_digest(names),
+            "batch": shown.batch,
+            "layers": list(shown.layers),
+            "scores": shown.scores,
+            "crops": repr(shown.crops),
+        }
+        store = FeatureStore(self._sink, name, about, columns, len(sources), self._shard, again=self._again)
+        self._stack.callback(store.close)
+        mine = self._shard.positions(len(sources), shown.batch)
+        due = _due(store, mine, sources)
+        count = sum(due)
+        if count:
+            self._announce(count, len(mine), called)
+            done = len(mine) - count
+            for one in shown.over(sources, self._reporter, only=lambda at: bool(due[at])):
+                done += self._keep(store, one, take)
+                self._reporter.tick(done, len(mine))
+            store.sync()
+        self._await_peers(store)
+        self._take_note(store, sources, names, called)
+        return store
+
+    def _announce(self, due: int, mine: int, called: str) -> None:
+        images = f"image{'s' * (mine != 1)}{called and f' of {escape_text(called, 60)}'}"
+        before = f" ({mine - due} of {mine} were before)" if due < mine else ""
+        self._reporter.say(f"{due} {images}: shown to the network{before}")
+        self._reporter.work([], mine, images)
+
+    def _keep(self, store: FeatureStore, one: SeenBatch | Unseen, take: Take) -> int:
+        if isinstance(one, Unseen):
+            store.fail(one.at, SeenImage(one.sha256 or "", stamp=self._stamp(one.source), why=one.why))
+            return 1
+        for at, source, digest, view, size, values in zip(
+            one.at, one.sources, one.digests, one.views, one.sizes, take(one), strict=True
+        ):
+            store.write(at, values, SeenImage(digest, size, view.box, self._stamp(source)))
+        return len(one.at)
+
+    def _stamp(self, source: Source) -> Stamp | None:
+        """Unless the image was changed so lately that it may have been while it was read."""
+        found = read_stamp(source)
+        return None if found is None or found[1] > self._began - _RECENT else found[0]
+
+    def _await_peers(self, store: FeatureStore) -> None:
+        """Wait until all images are there, as long as processes are working on those that are missing."""
+        if not self._shard.label:
+            return
+        opened, idle_since, awaited = time.time_ns(), time.monotonic(), -1
+        while True:
+            # Looked at before the stores are, since a shard writes before it gives up its lock.
+            busy = any(self._is_busy(index, store, opened) for index in range(self._shard.count))
+            store.refresh()
+            missing = store.missing
+            if not missing:
+                return
+            if busy:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since >= _START_SECONDS:
+                raise MissingShardsError(
+                    f"nothing was drawn: {missing} image{'s' * (missing != 1)} of other shards have not been shown to "
+                    "the network for the same list and settings, which every figure needs; run all shards, those that "
+                    "are finished with --force, and then this one again"
+                )
+            if awaited < 0:
+                self._reporter.say(f"waiting for {missing} images of other shards, which every figure needs")
+            awaited = missing
+            time.sleep(_POLL_SECONDS)
+
+    def _is_busy(self, index: int, store: FeatureStore, opened: int) -> bool:
+        """Whether a shard may still show images: a process has its lock, and has not begun with other settings."""
+        peer = Shard(index, self._shard.count)
+        if index == self._shard.index or store.differs_since(peer, opened):
+            return False
+        path = self._sink.root / peer.journal
+        with explain_write_errors(path):
+            return path.exists() and is_locked(path)
+
+    def _take_note(self, store: FeatureStore, sources: Sequence[Source], names: Sequence[str], called: str) -> None:
+        failed: list[UnseenImage] = []
+        count = store.states.count(UNSEEN)
+        own = sources is self._images
+        if count:
+            for at, about in store.all_about():
+                if about.why:
+                    if own:
+                        self.failures[names[at]] = about
+                    if len(failed) < MAX_NAMED:
+                        failed.append(UnseenImage(source=escape_text(names[at]), why=escape_text(about.why)))
+            if not own:
+                named = list_some([f"{one.source} ({one.why})" for one in failed], 3)
+                self._reporter.warn(f"not among the images of {escape_text(called, 60)}: {named}")
+        self.seen.append(
+            Seen(
+                name=escape_text(called),
+                images=store.count - count,
+                unseen=count,
+                examples=failed or None,
+                sha256=store.digest(names),
+            )
+        )
+
+    def close(self) -> None:
+        """Nothing more is shown."""
+        self._stack.close()
+
+    def __enter__(self) -> Looking:
+        return self
+
+    def __exit__(self, *_about: object) -> None:
+        self.close()
+
+
+def _due(store: FeatureStore, mine: Sequence[int], sources: Sequence[Source]) -> bytes:
+    """For each image 1 where a process has to show it: it is one of `mine`, and is not kept, or has changed since.
+
+    A failure is tried again, since a limit may be wider now.
+    """
+    own = bytearray(len(sources))
+    for at in mine:
+        own[at] = 1
+    for at, about in store.all_about():
+        if own[at] and (about.why or not is_unchanged(sources[at], about.stamp, about.sha256)):
+            store.drop(at)
+    return bytes(one and not store.is_done(at) for at, one in enumerate(own))

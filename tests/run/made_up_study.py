@@ -1,0 +1,107 @@
+"""A study that nobody needs, which goes through the whole frame: how far each image's mean map is from the folder's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnviz_cli.core.families import StudyEntry
+from cnnviz_cli.core.records import Cost, ImageRecord, Subject
+from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.output.manifest import Conclusion
+from cnnviz_cli.files.output.resume import Input
+from cnnviz_cli.files.output.study_kit import Kit
+from cnnviz_cli.render.dreamed import picture_block
+from cnnviz_cli.run.feature_pass import FeaturePass, SeenBatch
+from cnnviz_cli.run.looking import Looking
+from cnnviz_cli.run.study import Study
+from cnnviz_cli.run.study_end import Concluding
+
+LAYER = "relu2"
+ENTRY = StudyEntry(
+    "distances", "How far.", f"{__name__}:DistanceStudy", f"{__name__}:conclude_distances", command=False
+)
+OF_UNITS = StudyEntry(
+    "channel-means", "How much.", f"{__name__}:ChannelStudy", f"{__name__}:conclude_distances", command=False
+)
+
+
+class DistanceStudy(Study):
+    """A record is about an image."""
+
+    name: ClassVar[str] = "distances"
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(forwards=1, backwards=0, variants=0)
+
+    def look(self, looking: Looking) -> None:
+        shown = FeaturePass(self.session, [LAYER], scores=True)
+        channels = next(info for info in self.session.context.layers if info.name == LAYER).shape[0]
+        columns = {"positions": channels, "scores": len(self.session.model.labels)}
+        self.store = looking.gather("distances", shown, self.sources, columns, rows_of_batch)
+        rows = self.store.rows("positions")
+        total = np.zeros(channels)
+        for chunk in rows.chunks(7):
+            total += chunk.astype(np.float64).sum(0)
+        self.mean = total / max(1, rows.shape[0])
+
+    def kit(self) -> Kit:
+        return Kit({"rows": self.store.rows("positions").shape[0]}, {"mean": self.mean})
+
+    def record(self, source: Input, folder: str) -> ImageRecord:
+        assert isinstance(source, Source)
+        at = self.number_of(source)
+        about = self.store.about(at)
+        own = self.store.values("positions", at).astype(np.float64).mean(0)
+        distance = float(np.linalg.norm(own - self.mean))
+        loaded = self.read(source, folder)
+        figure = (picture_block(loaded.original.image), 1.0)
+        output = self.write_figure(folder, "distances", figure, layer=LAYER, statistics={"distance": distance})
+        return ImageRecord(
+            source=source.name, sha256=about.sha256, width=about.size[0], height=about.size[1], status="ok", error=None,
+            predictions=[], outputs=[output],
+        )  # fmt: skip
+
+
+class ChannelStudy(DistanceStudy):
+    """A record is about a channel."""
+
+    name: ClassVar[str] = "channel-means"
+
+    @property
+    def subjects(self) -> Sequence[Subject]:
+        return [Subject(layer=LAYER, channel=channel) for channel in range(4)]
+
+    def record(self, source: Input, folder: str) -> ImageRecord:
+        assert isinstance(source, Subject)
+        value = float(self.mean[source.channel or 0])
+        shade = round(255 * value / (1 + value))
+        figure = (picture_block(Image.new("RGB", (8, 8), (shade, shade, shade))), 1.0)
+        output = self.write_figure(folder, "mean", figure, layer=LAYER, subject=source, statistics={"mean": value})
+        return ImageRecord(
+            source=source.name, subject=source, sha256=source.sha256, width=None, height=None, status="ok", error=None,
+            predictions=[], outputs=[output],
+        )  # fmt: skip
+
+
+def rows_of_batch(seen: SeenBatch) -> list[Mapping[str, NDArray[Any]]]:
+    assert seen.scores is not None
+    maps = seen.maps[LAYER].flatten(2).transpose(1, 2).cpu().numpy()
+    scores = seen.scores.cpu().numpy()
+    return [{"positions": one, "scores": scores[number]} for number, one in enumerate(maps)]
+
+
+def conclude_distances(about: Concluding) -> Conclusion:
+    shades = np.asarray(about.kit.arrays["mean"])
+    picture = Image.fromarray(np.rint(255 * shades[None] / (1 + shades)).astype(np.uint8)).convert("RGB")
+    found = [(record.source, record.outputs[0].statistics) for record in about.records() if record.outputs]
+    table = about.write_table(
+        "distances.csv", ("source", "value"), ((name, repr(next(iter(one.values())))) for name, one in found)
+    )
+    sheet = about.write_sheet("distances", (picture_block(picture), 1.0))
+    return Conclusion([sheet], [table], about.findings())
