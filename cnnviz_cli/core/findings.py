@@ -5,7 +5,7 @@ A study adds one optional member to each class below, whose model lies in `core/
 
 from pydantic import Field
 
-from cnnviz_cli.core.record_base import Record, optional
+from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 
 
 class UnseenImage(Record):
@@ -37,19 +37,10 @@ class Findings(Record):
         return [line for one in self.members for line in one.lines]
 
     @property
-    def members(self) -> "list[StudyFindings]":
+    def members(self) -> list[StudyFindings]:
         """The members that are there, in the order of their fields."""
         found = (getattr(self, name) for name in type(self).model_fields)
         return [one for one in found if isinstance(one, StudyFindings)]
-
-
-class StudyFindings(Record):
-    """The base of what studies add to `Findings`."""
-
-    @property
-    def lines(self) -> list[str]:
-        """What is said of it when the run ends, for people: a few short lines."""
-        return []
 
 
 class ImageFindings(Record):

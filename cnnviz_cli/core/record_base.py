@@ -21,3 +21,12 @@ class Record(BaseModel):
     """Frozen, and closed: a field that is not declared here cannot reach the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class StudyFindings(Record):
+    """The base of what studies add to `Findings`."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What is said of it when the run ends, for people: a few short lines."""
+        return []
