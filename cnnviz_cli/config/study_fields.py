@@ -10,8 +10,13 @@ from pydantic import BaseModel, Field
 
 from cnnviz_cli.config.concepts_fields import CONCEPTS, ConceptsSection
 from cnnviz_cli.config.dissect_fields import DISSECT, DissectFields
+from cnnviz_cli.config.influence_fields import INFLUENCE, InfluenceFields
 
-SECTIONS: dict[str, type[BaseModel]] = {CONCEPTS: ConceptsSection, DISSECT: DissectFields}
+SECTIONS: dict[str, type[BaseModel]] = {
+    CONCEPTS: ConceptsSection,
+    DISSECT: DissectFields,
+    INFLUENCE: InfluenceFields,
+}
 """By the command that has them as flags. Of other commands they are keys of a file, and count for nothing."""
 
 

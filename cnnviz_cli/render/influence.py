@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -42,7 +42,8 @@ from cnnviz_cli.render.overview import HEADING, make_sheet
 NATURAL = 1480  # units of a sheet where nothing narrower was asked for
 ABREAST = 1000  # units from which on the image stands beside its neighbours
 SIDE = 196  # the most units of a neighbour's side
-SMALLEST = 92
+SMALLEST = 130
+MOST_ABREAST = 4  # neighbours in a row
 NEAR = 16  # units between neighbours
 GROUND = "#f2f4f6"  # beside an image that is no square
 BAR, TRACK = 8, 5  # the height of the bar of an influence, and of a factor
@@ -144,8 +145,8 @@ def compose_influence(figure: InfluenceFigure, room: int) -> Block:
     left = round(0.27 * inner) if wide else inner
     right = inner - left - 2 * GAP if wide else inner
     count = max(len(figure.helpful.tiles), len(figure.harmful.tiles), 1)
-    across = max(1, min(count, 4 if wide else max(2, (right + NEAR) // (SIDE + NEAR)), (right + NEAR) // (SMALLEST + NEAR)))
-    side = min(SIDE if not wide else right, (right + NEAR) // across - NEAR)
+    across = _columns(count, right)
+    side = min(SIDE * 2, (right + NEAR) // max(across, MOST_ABREAST if wide else 2) - NEAR)
     rows = [
         _neighbours(row, color, strongest, right, across, side)
         for row, color in ((figure.helpful, BLUE), (figure.harmful, ALERT))
@@ -160,10 +161,17 @@ def compose_influence(figure: InfluenceFigure, room: int) -> Block:
     return make_sheet([set_lines(head, inner), body, legend], inner)
 
 
+def _columns(count: int, width: int) -> int:
+    """How many neighbours stand in a row: all where there is room, else rows as even as they can be."""
+    most = max(2, min(MOST_ABREAST, (width + NEAR) // (SMALLEST + NEAR)))
+    return max(1, -(-count // -(-count // most)))
+
+
 def _explained(figure: InfluenceFigure, side: int, width: int) -> Block:
     """The explained image, what is asked of it, and the balance of help and harm."""
     asked = [Line(text, SECTION) for text in wrap_words(figure.asked, SECTION, width)]
     parts: list[Block] = [_upright(figure.picture, side, width), set_lines(asked, width)]
+    width = min(width, max(side, 20 * TYPE))
     parts.append(_balance(figure.balance, width))
     rows = blank_block(width, max(1, len(figure.predictions) * line_height(TYPE)))
     for number, (label, probability) in enumerate(figure.predictions):
@@ -263,17 +271,18 @@ def _factor(name: str, cosine: float, side: int) -> Block:
     return block
 
 
-def _sample(color: str) -> KeyEntry:
+def _sample(color: str, height: int = BAR) -> Callable[[Block, int], None]:
     def draw(block: Block, middle: int) -> None:
-        block.put(Rectangle(24, BAR, fill=color), 0, middle - BAR // 2)
+        block.put(Rectangle(24, height, fill=color), 0, middle - height // 2)
 
-    return draw, ""
+    return draw
 
 
 _KEY: Sequence[KeyEntry] = (
-    (_sample(BLUE)[0], "helped: a step on it lowers the image's loss"),
-    (_sample(ALERT)[0], "harmed: a step on it raises the loss"),
-    (_sample(MUTED)[0], "alike: cosine of the features; pull: cosine of the errors p - y; right of the line positive"),
+    (_sample(BLUE), "helped: a step on it lowers the image's loss"),
+    (_sample(ALERT), "harmed: a step on it raises the loss"),
+    (_sample(MUTED, TRACK), "alike: cosine of the two images' features"),
+    (_sample(MUTED, TRACK), "pull: cosine of their errors p - y"),
 )
 
 

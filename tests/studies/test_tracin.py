@@ -79,9 +79,11 @@ def test_every_influence_is_the_dot_product_of_two_gradients_by_autograd(kind):
         assert one.harm == pytest.approx(sum(value for value in expected if value < 0))
         assert (one.helping, one.harming) == (sum(v > 0 for v in expected), sum(v < 0 for v in expected))
         strengths = [neighbour.parts.value for neighbour in one.helpful]
-        assert strengths == sorted(strengths, reverse=True) and min(strengths) > 0
+        assert strengths == sorted(strengths, reverse=True)
+        assert min(strengths) > 0
         strengths = [neighbour.parts.value for neighbour in one.harmful]
-        assert strengths == sorted(strengths) and max(strengths) < 0
+        assert strengths == sorted(strengths)
+        assert max(strengths) < 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -182,7 +184,8 @@ def test_rounded_to_nine_digits():
 
 def test_many_classes_are_reckoned_in_few_rows():
     head = Head(np.zeros((21_841, 4)), None, sigmoid=False)
-    assert head.rows == 192 and Head(np.zeros((10, 4)), None, sigmoid=False).rows == 4096
+    assert head.rows == 192
+    assert Head(np.zeros((10, 4)), None, sigmoid=False).rows == 4096
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

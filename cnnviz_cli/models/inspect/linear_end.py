@@ -13,8 +13,6 @@ from torch.nn import functional
 from cnnviz_cli.core.scores import rows_of
 from cnnviz_cli.models.inspect.heads import LinearCall, linear_calls, noise_input
 
-_CLOSE = {"rtol": 1e-4, "atol": 1e-6}
-
 
 @dataclass(frozen=True)
 class LinearEnd:
@@ -71,8 +69,10 @@ def find_linear_end(net: nn.Module, shape: tuple[int, int, int], part: str | Non
     last = next((call for call in reversed(calls) if _gives(call, scores)), None)
     if last is None or not last.name:
         return None
-    bias = None if last.module.bias is None else last.module.bias.detach()
-    return LinearEnd(last.name, last.module.weight.detach(), bias, EndInput(net, last.name).eval())
+    bias: Tensor | None = last.module.bias
+    return LinearEnd(
+        last.name, last.module.weight.detach(), None if bias is None else bias.detach(), EndInput(net, last.name).eval()
+    )
 
 
 def _gives(call: LinearCall, scores: Tensor) -> bool:
@@ -82,4 +82,8 @@ def _gives(call: LinearCall, scores: Tensor) -> bool:
         return False
     ends = (made, made.softmax(-1), made.log_softmax(-1), made.sigmoid())
     linear = functional.linear(call.features, call.module.weight, call.module.bias)
-    return torch.allclose(made, linear, **_CLOSE) and any(torch.allclose(end, scores, **_CLOSE) for end in ends)
+    return _close(made, linear) and any(_close(end, scores) for end in ends)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-6)

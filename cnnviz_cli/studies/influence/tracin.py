@@ -2,8 +2,8 @@
 
 Pruthi, Liu, Sundararajan & Kale, "Estimating Training Data Influence by Tracing Gradient Descent" (2020): a step of
 gradient descent on one training image changes the loss of another one by minus the learning rate times the dot product
-of their gradients. Over one checkpoint, of the last layer alone and with a learning rate of 1 that is closed: of a layer
-z = W a + b the gradient of a cross entropy is the outer product of p - y and (a, 1), so that
+of their gradients. Over one checkpoint, of the last layer alone and with a learning rate of 1 there is a closed form:
+of a layer z = W a + b the gradient of a cross entropy is the outer product of p - y and (a, 1), so that
 
     influence(train, image) = (p - y)_train . (p - y)_image x (a_train . a_image + 1)
 
@@ -11,9 +11,9 @@ without the 1 where the layer has no bias. Positive: a step on the training imag
 smaller, it helped. Negative: it harmed.
 
 All is reckoned in double precision from the features that a network gave in single. Probabilities are not kept beside
-the features: they follow from them, and of a thousand classes they would be as large. What is ranked are sums in a fixed
-order, so that the same images come out whatever the number of threads; products of matrices only tell which images come
-into question.
+the features: they follow from them, and of a thousand classes they would be as large. What is ranked are sums in a
+fixed order, so that the same images come out whatever the number of threads; products of matrices only tell which
+images come into question.
 """
 
 from __future__ import annotations
