@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from cnnviz_cli.core.findings import StudyFindings
 from cnnviz_cli.core.record_base import Record, optional
+from cnnviz_cli.core.text import format_percent
 
 ASKED_FOR = {"likeliest": "the likeliest class", "true": "the true class", "chosen": "the chosen class"}
 """Why an image is asked for a class, in words."""
@@ -78,15 +80,13 @@ class SuspectImage(Record):
     )
 
 
-class TrainingFindings(Record):
+class TrainingFindings(StudyFindings):
     """The training images of a run, and by what they were held against the explained ones."""
 
     name: str = Field(description="Of the folder, without the path to it.")
-    sha256: str = Field(description="Of the names, the digests and the classes of its images.")
     images: int = Field(ge=1, description="That were shown to the network and have a class.")
-    unread: int = Field(ge=0, description="That could not be shown to the network.")
-    unlabelled: int = Field(ge=0, description="Of no class that the network has.")
-    copies: int = Field(ge=0, description="Images that have bytes and class of another one.")
+    unlabelled: int = Field(ge=0, description="Of no class that the network has; they were left out.")
+    copies: int = Field(ge=0, description="Images that have bytes and class of another one before.")
     contradicted: int = Field(ge=0, description="Files that occur with several classes.")
     classes: int = Field(ge=1, description="Classes that occur.")
     right: int = Field(ge=0, description="Images whose class the network finds likeliest.")
@@ -94,3 +94,17 @@ class TrainingFindings(Record):
     bias: bool = Field(description="Whether it has one.")
     loss: Literal["cross-entropy", "binary cross-entropy"]
     suspects: list[SuspectImage] = Field(description="The highest influence on itself first.")
+
+    @property
+    def lines(self) -> list[str]:
+        """How many training images there are, how many the network is right about, and which is the most suspect."""
+        found = [
+            f"{self.name}: {self.images} training images of {self.classes} classes, "
+            f"{format_percent(self.right / self.images)} of them classified as labelled"
+        ]
+        if self.contradicted:
+            found.append(f"{self.contradicted} of their files occur with several classes")
+        wrong = next((one for one in self.suspects if one.likeliest_index != one.class_index), None)
+        if wrong is not None:
+            found.append(f"most against its label: {wrong.source}, {wrong.label}, looks like {wrong.likeliest}")
+        return found

@@ -11,9 +11,9 @@ from cnnviz_cli.studies.influence.tracin import (
     Head,
     Training,
     find_influential,
-    find_suspects,
     parts_of,
     round_digits,
+    survey_training,
 )
 
 KINDS = ("softmax", "softmax without bias", "sigmoid", "one score")
@@ -90,13 +90,17 @@ def test_every_influence_is_the_dot_product_of_two_gradients_by_autograd(kind):
 def test_the_influence_of_an_image_on_itself_is_the_squared_length_of_its_gradient(kind):
     head = _head(kind)
     features, classes, _, _ = _data(head)
-    kept, every = find_suspects(head, _cut(features, 4), _training(classes), 3)
+    found = survey_training(head, _cut(features, 4), _training(classes), 3)
+    kept, every = found.suspects, found.values
     expected = []
     for row, index in zip(features, classes, strict=True):
         asked = _gradients(head, row, index, asked=True)
         expected.append(float(_gradients(head, row, index) @ asked))
     np.testing.assert_allclose(every, expected, rtol=1e-10)
     assert [one.row for one in kept] == np.argsort(-np.array(expected))[:3].tolist()
+    likeliest = head.class_probabilities(features.astype(np.float64)).argmax(1)
+    assert found.right == int((likeliest == classes).sum())
+    assert survey_training(head, _cut(features, 4), _training(classes), 0).suspects == []
 
 
 def test_a_case_by_hand():
@@ -131,7 +135,9 @@ def test_how_rows_are_cut_changes_nothing(size):
     cut = find_influential(head, _cut(features, size), training, others, targets, 4)
     assert [(a.helpful, a.harmful) for a in whole] == [(b.helpful, b.harmful) for b in cut]
     assert all(len(one.helpful) == len(one.harmful) == 4 for one in whole)
-    assert find_suspects(head, _cut(features, size), training, 5)[0] == find_suspects(head, [features], training, 5)[0]
+    assert survey_training(head, _cut(features, size), training, 5).suspects == (
+        survey_training(head, [features], training, 5).suspects
+    )
 
 
 def test_of_equal_influences_the_smaller_digest_comes_first():
@@ -142,7 +148,7 @@ def test_of_equal_influences_the_smaller_digest_comes_first():
     (found,) = find_influential(head, _cut(same, 2), training, others[:1], targets[:1], 3)
     kept = found.helpful or found.harmful
     assert [one.digest[0] for one in kept] == ["a", "b", "c"]
-    assert [one.digest[0] for one in find_suspects(head, _cut(same, 2), training, 3)[0]] == ["a", "b", "c"]
+    assert [one.digest[0] for one in survey_training(head, _cut(same, 2), training, 3).suspects] == ["a", "b", "c"]
 
 
 def test_copies_are_one_neighbour_and_several_in_the_sum():
@@ -219,7 +225,7 @@ def test_captum_gives_the_same(bias):
     for one, row in zip(found, expected, strict=True):
         values = {neighbour.row: neighbour.parts.value for neighbour in one.helpful + one.harmful}
         np.testing.assert_allclose([values.get(at, 0.0) for at in range(20)], row, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(find_suspects(head, [features], training, 1)[1], alone, rtol=1e-4)
+    np.testing.assert_allclose(survey_training(head, [features], training, 1).values, alone, rtol=1e-4)
 
 
 def test_leaving_an_image_out_changes_the_loss_as_its_influence_says():
@@ -260,4 +266,4 @@ def test_leaving_an_image_out_changes_the_loss_as_its_influence_says():
     assert found.harmful[0].row == int(moved.argmin())
     assert found.helpful[0].row in np.argsort(-moved)[:3]
     # What is labelled wrongly stands in front of those that are most against themselves.
-    assert 27 in {one.row for one in find_suspects(head, [given], _training(classes), 2)[0]}
+    assert 27 in {one.row for one in survey_training(head, [given], _training(classes), 2).suspects}

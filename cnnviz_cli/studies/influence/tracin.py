@@ -276,27 +276,42 @@ def find_influential(
     return found
 
 
-def find_suspects(
-    head: Head, chunks: Iterable[NDArray[np.float32]], training: Training, most: int
-) -> tuple[list[Neighbour], Floats]:
-    """The training images with the highest influence on themselves, of which labels may be wrong, and the (n,) of all.
+@dataclass(slots=True)
+class Survey:
+    """What training images do by themselves.
 
-    That is the squared length of an image's own gradient. Under sigmoids an image is asked for its own class.
+    Attributes:
+        suspects: those with the highest influence on themselves, the highest first: their labels may be wrong.
+        right: of how many the network finds the class likeliest that is true of them.
+        values: of each row its influence on itself.
+    """
+
+    suspects: list[Neighbour]
+    right: int
+    values: Floats
+
+
+def survey_training(head: Head, chunks: Iterable[NDArray[np.float32]], training: Training, most: int) -> Survey:
+    """Look for labels that may be wrong.
+
+    The influence of an image on itself is the squared length of its own gradient. Under sigmoids an image is asked for
+    its own class.
     """
     kept: list[Neighbour] = []
     every: list[Floats] = [np.zeros(0)]
-    row = 0
+    row = right = 0
     for chunk in chunks:
         rows = np.arange(row, row + len(chunk))
         row += len(chunk)
         given, classes = chunk.astype(np.float64), training.classes[rows]
+        right += int((head.class_probabilities(given).argmax(1) == classes).sum())
         residuals = head.asked(given, classes)
         values = (residuals**2).sum(1) * ((given**2).sum(1) + head.extra)
         every.append(values)
-        for at in _candidates(values, _SLACK * values, training.first[rows], kept, most):
+        for at in _candidates(values, _SLACK * values, training.first[rows], kept, most) if most else ():
             parts = parts_of(given[at], residuals[at], given[at], residuals[at], head.extra)
             _keep(kept, _neighbour(parts.value, training, int(rows[at]), parts), most)
-    return kept, np.concatenate(every)
+    return Survey(kept, right, np.concatenate(every))
 
 
 def _candidates(
