@@ -13,7 +13,7 @@ from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
 INFLUENCE = "influence"
 """The command and its section of the settings."""
 
-MOST_NEIGHBOURS, MOST_SUSPECTS = 100, 600
+MOST_NEIGHBOURS, MOST_SUSPECTS = 100, 120
 
 _influence = partial(setting, "Training images")
 

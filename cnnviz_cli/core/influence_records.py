@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cnnviz_cli.core.findings import StudyFindings
-from cnnviz_cli.core.record_base import Record, optional
+from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 from cnnviz_cli.core.text import format_percent
 
 ASKED_FOR = {"likeliest": "the likeliest class", "true": "the true class", "chosen": "the chosen class"}

@@ -169,10 +169,12 @@ def _columns(count: int, width: int) -> int:
 
 def _explained(figure: InfluenceFigure, side: int, width: int) -> Block:
     """The explained image, what is asked of it, and the balance of help and harm."""
+    beside = width - side - GAP >= 18 * TYPE
+    image = _upright(figure.picture, side, side)
+    if beside:
+        width -= side + GAP
     asked = [Line(text, SECTION) for text in wrap_words(figure.asked, SECTION, width)]
-    parts: list[Block] = [_upright(figure.picture, side, width), set_lines(asked, width)]
-    width = min(width, max(side, 20 * TYPE))
-    parts.append(_balance(figure.balance, width))
+    parts: list[Block] = [set_lines(asked, width), _balance(figure.balance, width)]
     rows = blank_block(width, max(1, len(figure.predictions) * line_height(TYPE)))
     for number, (label, probability) in enumerate(figure.predictions):
         base = number * line_height(TYPE) + TYPE
@@ -181,7 +183,8 @@ def _explained(figure: InfluenceFigure, side: int, width: int) -> Block:
         put_text(rows, width - text_width(text, TYPE), base, text, TYPE, MUTED)
     if figure.predictions:
         parts.append(stack_vertically([set_lines([Line("the network says", SMALL, MUTED)], width), rows], 2))
-    return stack_vertically(parts, GAP // 2)
+    words = stack_vertically(parts, GAP // 2)
+    return stack_horizontally([image, words], GAP) if beside else stack_vertically([image, words], GAP // 2)
 
 
 def _upright(picture: Image.Image, side: int, width: int) -> Block:

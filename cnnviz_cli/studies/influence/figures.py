@@ -113,9 +113,9 @@ def compose(
         balance=(record.help, -record.harm),
         foot=[
             f"Influence = {formula}: what one step of gradient descent on the training image, of the last layer "
-            f"({words.layer}) alone and with a learning rate of 1, takes off the image's loss (TracIn, Pruthi et al. "
-            f"2020). y is the class, p what the network says, a what the layer is given. Training images are shown as "
-            f"the network saw them; the share is of all help, or of all harm.",
+            f"({words.layer}) alone and with a learning rate of 1, takes off the image's loss, to first order (TracIn, "
+            f"Pruthi et al. 2020). y is the class, p what the network says, a what the layer is given. Training images "
+            f"are shown as the network saw them; the share is of all help, or of all harm.",
             *([f"The loss is the binary cross entropy {loss}."] if loss else []),
         ],
         note=_note(record, words),
@@ -124,9 +124,12 @@ def compose(
 
 
 def _note(record: InfluenceRecord, words: InfluenceWords) -> str:
+    notes = []
     if any(one.same for one in (*record.helpful, *record.harmful)):
-        return "This image is one of the training images: what it does to itself is among what is shown."
-    return "" if words.of_class else "No training image is of this class."
+        notes.append("This image is one of the training images: what it does to itself is shown, too.")
+    if not words.of_class:
+        notes.append("No training image is of this class.")
+    return " ".join(notes)
 
 
 def _row(
@@ -163,8 +166,6 @@ def _row(
 def reason(one: InfluentialImage, target: int) -> str:
     """Why a training image helps or harms, in a few words: how much alike the network finds both, and whether it was
     corrected as the explained image would be."""
-    if one.same:
-        return "the image itself"
     alike = next(words for bound, words in _ALIKE if one.likeness >= bound)
     if one.class_index == target:
         return f"{alike}, the same class" if one.pull > 0 else f"{alike}, the same class, corrected the other way"
@@ -177,7 +178,8 @@ _ALIKE = ((0.7, "much alike"), (0.4, "alike"), (0.0, "little alike"), (-1.0, "un
 
 
 def _remark(one: InfluentialImage | SuspectImage) -> str:
-    found = [f"{one.copies} copies"] if one.copies else []
+    found = ["the explained image itself"] if isinstance(one, InfluentialImage) and one.same else []
+    found += [f"{one.copies} copies"] if one.copies else []
     return ", ".join([*found, *(["labelled otherwise as well"] if one.contradicted else [])])
 
 
@@ -198,8 +200,8 @@ def conclude(found: Concluding) -> Conclusion:
         ]
         foot = [
             "The influence of a training image on itself is the squared length of its gradient at the last layer "
-            f"({training.layer}): what has to be learnt against all others. It is a wrong label, a hard image or a rare "
-            "one. Images are shown as the network saw them."
+            f"({training.layer}): what has to be learnt against all others. It is a wrong label, a hard image or a "
+            "rare one. Images are shown as the network saw them."
         ]
         title = "Training images with the highest influence on themselves"
         figure = fit_block(lambda room: compose_suspects(tiles, title, facts, foot, room), found.size)
@@ -230,5 +232,3 @@ def _cells(records: Iterator[ImageRecord]) -> Iterator[list[str]]:
                         *texts[:2], found.asked, effect, str(rank), *texts[2:], *numbers, str(one.pull),
                         str(one.likeness), str(int(one.same)), str(one.copies or 1), str(int(one.contradicted)),
                     ]  # fmt: skip
-
-

@@ -15,7 +15,7 @@ from cnnviz_cli.core.classes import TRUE, Rank
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.findings import ImageFindings
 from cnnviz_cli.core.influence_records import InfluenceRecord, InfluentialImage, SuspectImage
-from cnnviz_cli.core.records import Cost, ImageRecord, Output, Prediction, Window
+from cnnviz_cli.core.records import Cost, ImageRecord, Json, Output, Prediction, Window
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.scores import Classes, highest, round_score
 from cnnviz_cli.core.text import escape_text
@@ -39,12 +39,11 @@ from cnnviz_cli.studies.influence.tracin import (
     Found,
     Head,
     Neighbour,
-    Survey,
     Training,
     find_influential,
     survey_training,
 )
-from cnnviz_cli.studies.influence.training import TrainingImages, open_training
+from cnnviz_cli.studies.influence.training import open_training
 from cnnviz_cli.tasks.description import PREDICTIONS, Describer
 
 TABLE = "features"
@@ -82,8 +81,8 @@ class InfluenceStudy(Study):
         count, number = len(self._images.sources), self._section.neighbours
         classes = len(set(self._images.classes))
         found = [
-            f"{count} training images of {classes} classes, and then {len(self.sources)} images: one forward each, "
-            f"what '{self._end.name}' is given is kept ({self._head.weight.shape[1]} numbers an image)",
+            f"{count} training images of {classes} classes, and {len(self.sources)} to be explained: one forward each, "
+            f"of which what '{self._end.name}' is given is kept ({self._head.weight.shape[1]} numbers)",
             f"influence of each training image on each image by the gradients of '{self._end.name}', in closed form",
             f"of each image a figure with the {number} most helpful and the {number} most harmful training images",
         ]
@@ -117,13 +116,13 @@ class InfluenceStudy(Study):
         return {source.name: at for at, source in enumerate(self.sources)}
 
     def kit(self) -> Kit:
-        training, labels = self._training, self.session.question.labels.names
+        training = self._training
         suspects, pictures = [], {}
         for number, one in enumerate(self._survey.suspects):
             suspects.append(self._suspect(one).model_dump(mode="json"))
             pictures[f"picture-{number:04}"] = np.asarray(self._tile(one.row))
         several = {digest for digest, twice in zip(training.digests, training.contradicted, strict=True) if twice}
-        values = {
+        values: Json = {
             "name": self._images.name,
             "images": len(training.digests),
             "unlabelled": self._images.unlabelled,
@@ -220,8 +219,7 @@ class InfluenceStudy(Study):
         predictions: Sequence[Prediction],
         folder: str,
     ) -> Output:
-        session, model = self.session, model_record(self.session)
-        run = run_record(session)
+        run, model = run_record(self.session, self.cost), model_record(self.session)
         words = InfluenceWords(
             source=loaded.source.name,
             model=f"{model.name} ({model.weights})",
@@ -359,5 +357,3 @@ def _features_of(seen: SeenBatch) -> list[dict[str, NDArray[Any]]]:
 
 def _six(number: float) -> float:
     return float(f"{number:.6g}") + 0.0
-
-

@@ -82,7 +82,8 @@ def open_training(section: InfluenceFields, settings: Settings, labels: Labels, 
         where = "lie in a folder that is no class of the network" if by_folder else "have no row in the table"
         named = _named(unknown, by_folder=by_folder)
         reporter.warn(f"{len(unknown)} of {len(sources)} training images {where} and are left out: {named}")
-    return TrainingImages(name, *map(tuple, zip(*known, strict=True)), len(unknown))  # type: ignore[arg-type]
+    found, classes = zip(*known, strict=True)
+    return TrainingImages(name, found, classes, len(unknown))
 
 
 def _named(sources: Sequence[Source], *, by_folder: bool) -> str:
@@ -90,9 +91,7 @@ def _named(sources: Sequence[Source], *, by_folder: bool) -> str:
     return list_some([f"'{escape_text(name, 60)}'" for name in names], _LISTED)
 
 
-def _nothing_known(
-    unknown: Sequence[Source], name: str, labels: Labels, table: str, *, by_folder: bool
-) -> UsageError:
+def _nothing_known(unknown: Sequence[Source], name: str, labels: Labels, table: str, *, by_folder: bool) -> UsageError:
     shown, named = escape_text(name, 60), _named(unknown, by_folder=by_folder)
     if not by_folder:
         what = f"no row of {escape_text(table, 100)} names any training image"
