@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.study import build_study
@@ -25,7 +24,6 @@ def build(command: str, summary: str) -> Any:
 def check_folder(loaded: LoadedSettings) -> str:
     """The name of the study; raises UsageError where no training images are named, or nothing is there."""
     from cnnviz_cli.files.inputs.folder_walk import suggest_path
-    from cnnviz_cli.files.tables.ground_truth import FOLDER
 
     section = influence_fields(loaded.settings)
     if section.train is None:
@@ -34,8 +32,7 @@ def check_folder(loaded: LoadedSettings) -> str:
             where="--train",
             fix="Name their folder, which has a folder for each class: --train DIR",
         )
-    table = None if section.train_truth == FOLDER else Path(section.train_truth)
-    for path, flag, what in ((section.train, "--train", "folder"), (table, "--train-truth", "file")):
+    for path, flag, what in ((section.train, "--train", "folder"), (section.train_truth, "--train-truth", "file")):
         if path is not None and not os.path.lexists(path):
             shown = escape_text(str(path), 200)
             raise UsageError(f"there is no {what} '{shown}'", where=flag, fix=suggest_path(path))

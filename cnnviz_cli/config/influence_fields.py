@@ -29,11 +29,8 @@ class InfluenceFields(BaseModel):
         "an archive of such.",
         "DIR",
     )
-    train_truth: str = _influence(
-        "folder",
-        "True class of each training image: a .csv (file,label), or folder if folders are named after classes.",
-        "FILE|folder",
-        min_length=1,
+    train_truth: values.OptionalFile = _influence(
+        None, "True class of each training image: a .csv (file,label). Unset: the name of its folder.", "FILE"
     )
     neighbours: int = _influence(
         4, "How many helpful and how many harmful training images are shown of each image.", "N", ge=1,

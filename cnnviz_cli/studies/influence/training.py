@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from cnnviz_cli.config.influence_fields import InfluenceFields
 from cnnviz_cli.config.settings import Settings
@@ -63,17 +62,18 @@ def open_training(section: InfluenceFields, settings: Settings, labels: Labels, 
         sources = find_images([section.train], recursive=True, output=settings.output)
     except (UsageError, NoInputsError) as error:
         raise UsageError(error.what, where=TRAIN, fix=error.fix or "Name a folder of images.") from error
+    table = section.train_truth
     try:
-        truth = GroundTruth(section.train_truth, labels)
+        truth = GroundTruth(FOLDER if table is None else str(table), labels)
         truth_of = [truth.class_of(source) for source in sources]
     except UsageError as error:
         raise UsageError(error.what, where=TRUTH, fix=error.fix) from error
     known = [(source, index) for source, index in zip(sources, truth_of, strict=True) if index is not None]
     name = section.train.name or section.train.resolve().name
-    by_folder = section.train_truth == FOLDER
+    by_folder = table is None
     unknown = [source for source, index in zip(sources, truth_of, strict=True) if index is None]
     if not known:
-        raise _nothing_known(unknown, name, labels, Path(section.train_truth).name, by_folder=by_folder)
+        raise _nothing_known(unknown, name, labels, table)
     if len({index for _, index in known}) == 1:
         label = escape_text(labels.names[known[0][1]], 60)
         what = f"all {len(known)} training images are of one class, {label}, so that none can speak against another"
