@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import nets
 import numpy as np
 import pytest
 import torch
@@ -127,7 +131,7 @@ def test_what_is_written(cnnviz: Command, folders: Path) -> None:
     assert json.loads(done.out)["findings"]["influence"]["images"] == 12
 
 
-def test_the_same_command_gives_the_same_bytes_in_one_process_and_in_shards(cnnviz: Command, folders: Path) -> None:
+def test_the_same_command_gives_the_same_bytes_and_does_nothing_twice(cnnviz: Command, folders: Path) -> None:
     ask = ("influence", "images", "--train", "train", *NET, "--batch-size", "2")
     assert cnnviz(*ask, "-o", "one").code == 0
     assert cnnviz(*ask, "-o", "again").code == 0
@@ -139,6 +143,26 @@ def test_the_same_command_gives_the_same_bytes_in_one_process_and_in_shards(cnnv
     assert done.code == 0
     assert "already done" in done.out + done.err
     assert (folders / "one" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_shards_give_the_same_bytes(cnnviz: Command, folders: Path) -> None:
+    for number in range(2, 5):
+        picture(folders / "images" / f"{number}.png", 100 + number)
+    ask = ("influence", "images", "--train", "train", *NET, "--batch-size", "2", "--workers", "0")
+    assert cnnviz(*ask, "-o", "one").code == 0
+    start = [sys.executable, "-m", "cnnviz_cli", *ask, "-o", "two", "--shard"]
+    path = os.pathsep.join([str(Path(nets.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    shards = [subprocess.Popen([*start, f"{at}/2"], env={**os.environ, "PYTHONPATH": path}) for at in range(2)]
+    assert [one.wait() for one in shards] == [0, 0]
+    assert cnnviz("merge", "two").code == 0
+    names = {path.relative_to(folders / "one") for path in (folders / "one").rglob("*.*") if path.is_file()}
+    for name in names:
+        if name.suffix in (".png", ".csv"):
+            assert (folders / "one" / name).read_bytes() == (folders / "two" / name).read_bytes(), name
+    first, second = manifest(folders / "one"), manifest(folders / "two")
+    assert first["images"] == second["images"]
+    assert first["findings"] == second["findings"]
 
 
 def test_an_image_that_is_among_the_training_images_is_flagged(cnnviz: Command, folders: Path) -> None:
@@ -271,7 +295,8 @@ def test_what_cannot_be_is_said_in_a_sentence(
 @pytest.mark.usefixtures("folders")
 @pytest.mark.parametrize("model", ["nets:no_parameters", "squeezenet1_1"])
 def test_a_head_that_is_not_linear_is_refused(cnnviz: Command, model: str) -> None:
-    how = ("--model", model, "--weights", "none", "--allow-code", "--input-size", "64")
+    weights = () if ":" in model else ("--weights", "none")
+    how = ("--model", model, *weights, "--allow-code", "--input-size", "64")
     done = cnnviz("influence", "images", "--train", "train", *how, "-o", "out")
     assert done.code == 2
     assert "are not what one linear layer returns, so that influence has no closed form" in done.err

@@ -65,22 +65,23 @@ def open_training(section: InfluenceFields, settings: Settings, labels: Labels, 
     table = section.train_truth
     try:
         truth = GroundTruth(FOLDER if table is None else str(table), labels)
+        if table is not None:
+            truth.check(sources, Reporter())  # what is unknown is said below
         truth_of = [truth.class_of(source) for source in sources]
     except UsageError as error:
-        raise UsageError(error.what, where=TRUTH, fix=error.fix) from error
+        raise UsageError(error.what, where=TRAIN if table is None else TRUTH, fix=error.fix) from error
     known = [(source, index) for source, index in zip(sources, truth_of, strict=True) if index is not None]
     name = section.train.name or section.train.resolve().name
-    by_folder = table is None
     unknown = [source for source, index in zip(sources, truth_of, strict=True) if index is None]
     if not known:
-        raise _nothing_known(unknown, name, labels, table)
+        raise _nothing_known(unknown, name, labels)
     if len({index for _, index in known}) == 1:
         label = escape_text(labels.names[known[0][1]], 60)
         what = f"all {len(known)} training images are of one class, {label}, so that none can speak against another"
         raise UsageError(what, where=TRAIN, fix="Name the folder above, with a folder in it for each class.")
     if unknown:
-        where = "lie in a folder that is no class of the network" if by_folder else "have no row in the table"
-        named = _named(unknown, by_folder=by_folder)
+        where = "lie in a folder that is no class of the network" if table is None else "have no row in the table"
+        named = _named(unknown, by_folder=table is None)
         reporter.warn(f"{len(unknown)} of {len(sources)} training images {where} and are left out: {named}")
     found, classes = zip(*known, strict=True)
     return TrainingImages(name, found, classes, len(unknown))
@@ -91,13 +92,10 @@ def _named(sources: Sequence[Source], *, by_folder: bool) -> str:
     return list_some([f"'{escape_text(name, 60)}'" for name in names], _LISTED)
 
 
-def _nothing_known(unknown: Sequence[Source], name: str, labels: Labels, table: str, *, by_folder: bool) -> UsageError:
-    shown, named = escape_text(name, 60), _named(unknown, by_folder=by_folder)
-    if not by_folder:
-        what = f"no row of {escape_text(table, 100)} names any training image"
-        return UsageError(what, where=TRUTH, fix=f"A row needs an image and its label; the images are {named}.")
+def _nothing_known(unknown: Sequence[Source], name: str, labels: Labels) -> UsageError:
     folders = dict.fromkeys(map(parent_folder_name, unknown))
     meant = next(filter(None, (did_you_mean(folder, labels.names) for folder in folders)), "")
+    shown, named = escape_text(name, 60), _named(unknown, by_folder=True)
     what = f"no image of '{shown}' lies in a folder named after a class of the network; the folders are {named}"
     fix = f"{meant}\nName folders by class or index (cnnviz classes), or give a table: {TRUTH} FILE.csv"
     return UsageError(what, where=TRAIN, fix=fix.strip())
