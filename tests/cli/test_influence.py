@@ -269,7 +269,7 @@ def test_sigmoids_are_asked_for_a_class_by_itself(cnnviz: Command, folders: Path
         ),
         (
             ("--train", "train", "--train-truth", "else.csv"),
-            "--train-truth: no row of else.csv names any training",
+            "--train-truth: no row of else.csv names any of these images",
         ),
         (("--train", "train", "--neighbours", "0"), "--neighbours"),
         (("--train", "broken"), "error: --train: no image of 'broken' could be shown to the network"),
