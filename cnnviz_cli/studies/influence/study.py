@@ -29,11 +29,10 @@ from cnnviz_cli.models.inspect.linear_end import LinearEnd, find_linear_end
 from cnnviz_cli.render.figures import fit_block
 from cnnviz_cli.run.feature_pass import FeaturePass, SeenBatch
 from cnnviz_cli.run.looking import Looking
-from cnnviz_cli.run.manifest_header import model_record, run_record
 from cnnviz_cli.run.question import UNKNOWN
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.run.study import Study
-from cnnviz_cli.run.study_files import figure_size, write_study_figure
+from cnnviz_cli.run.study_files import figure_size
 from cnnviz_cli.studies.influence.figures import InfluenceWords, compose, shown_picture, tile_picture
 from cnnviz_cli.studies.influence.tracin import (
     Found,
@@ -93,13 +92,12 @@ class InfluenceStudy(Study):
     def look(self, looking: Looking) -> None:
         shown = FeaturePass(feature_session(self.session, self._end), (), scores=True)
         width = {TABLE: self._head.weight.shape[1]}
-        self._trained = looking.gather(
-            "train", shown, self._images.sources, width, _features_of, called=self._images.name
-        )
-        if not len(self._trained.seen):
-            what = f"no image of '{escape_text(self._images.name, 60)}' could be shown to the network"
-            raise UsageError(what, where="--train", fix="Name a folder of images that the network can be shown.")
         self._shown = looking.gather("images", shown, self.sources, width, _features_of)
+        name = self._images.name
+        self._trained = looking.gather("train", shown, self._images.sources, width, _features_of, called=name)
+        if not len(self._trained.seen):
+            what = f"no image of '{escape_text(name, 60)}' could be shown to the network"
+            raise UsageError(what, where="--train", fix="Name a folder of images that the network can be shown.")
         self._survey = survey_training(self._head, self._chunks(), self._training, self._section.suspects)
 
     def _chunks(self) -> Any:
@@ -109,11 +107,6 @@ class InfluenceStudy(Study):
     def _training(self) -> Training:
         digests = [about.sha256 for _, about in self._trained.all_about() if not about.why]
         return Training.of([self._images.classes[at] for at in self._trained.seen], digests)
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        """By name, where an image is on the list."""
-        return {source.name: at for at, source in enumerate(self.sources)}
 
     def kit(self) -> Kit:
         training = self._training
@@ -169,18 +162,18 @@ class InfluenceStudy(Study):
     def _tile(self, row: int) -> Any:
         source = self._images.sources[int(self._trained.seen[row])]
         try:
-            loaded = self.load(source, "")
+            loaded = self.read(source, "")
         except ImageError:  # it has gone since
             return tile_picture(None, None)
         return tile_picture(loaded.original.image, loaded.view)
 
     def record(self, source: Input, folder: str) -> ImageRecord:
         assert isinstance(source, Source)
-        at = self._numbers[source.name]
+        at = self.number_of(source)
         answers = self._answers_of(at)
         if not answers:
             raise ImageError(UNKNOWN, sha256=self._shown.about(at).sha256)
-        loaded = self.load(source, folder)
+        loaded = self.read(source, folder)
         (probabilities,) = self._head.class_probabilities(self._row(self._shown, at))
         labels, truth = self.session.question.labels.names, self.session.question.truth_of(source)
 
@@ -219,7 +212,7 @@ class InfluenceStudy(Study):
         predictions: Sequence[Prediction],
         folder: str,
     ) -> Output:
-        run, model = run_record(self.session, self.cost), model_record(self.session)
+        run, model = self._about
         words = InfluenceWords(
             source=loaded.source.name,
             model=f"{model.name} ({model.weights})",
@@ -235,7 +228,7 @@ class InfluenceStudy(Study):
         figure = fit_block(lambda room: compose(record, words, picture, tiles, predictions, room), size)
         target = Prediction(index=record.class_index, label=record.label, probability=record.probability)
         stem = f"{INFLUENCE}.{record.class_index}-{record.label}"
-        return write_study_figure(self.sink, run, model, INFLUENCE, stem, figure, folder, target=target)
+        return self.write_figure(folder, stem, figure, target=target)
 
     def _told(self, answer: _Answer, target: Prediction, digest: str) -> tuple[InfluenceRecord, list[Any]]:
         found = answer.found
