@@ -87,5 +87,15 @@ class StudyEntry:
     command: bool = True
 
 
-STUDIES: dict[str, StudyEntry] = {}
+STUDIES: dict[str, StudyEntry] = {
+    study.name: study
+    for study in (
+        StudyEntry(
+            "influence",
+            "Training images that helped a network with an image and that harmed, by the gradients of its last layer.",
+            "cnnviz_cli.studies.influence.study:InfluenceStudy",
+            "cnnviz_cli.studies.influence.figures:conclude",
+        ),
+    )
+}
 """By name; where they are made is imported when it is needed."""

@@ -5,6 +5,7 @@ A study adds one optional member to each class below, whose model lies in `core/
 
 from pydantic import Field
 
+from cnnviz_cli.core.influence_records import InfluenceRecord, TrainingFindings
 from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 
 
@@ -30,6 +31,7 @@ class Findings(Record):
 
     study: str = Field(description="Its name.")
     seen: list[Seen] = Field(description="What was shown to the network; the images that were named first.")
+    influence: TrainingFindings | None = optional("Training images, and how they were held against the others.")
 
     @property
     def lines(self) -> list[str]:
@@ -45,3 +47,5 @@ class Findings(Record):
 
 class ImageFindings(Record):
     """What a study has found of one image, or of one unit of the network."""
+
+    influence: list[InfluenceRecord] | None = optional("Of each class that it was asked for, the training images.")

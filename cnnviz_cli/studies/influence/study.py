@@ -110,7 +110,8 @@ class InfluenceStudy(Study):
 
     def kit(self) -> Kit:
         training = self._training
-        suspects, pictures = [], {}
+        suspects: list[Any] = []
+        pictures = {}
         for number, one in enumerate(self._survey.suspects):
             suspects.append(self._suspect(one).model_dump(mode="json"))
             pictures[f"picture-{number:04}"] = np.asarray(self._tile(one.row))
