@@ -15,6 +15,7 @@ from benchmarks import (
     attribution,
     channels,
     compute,
+    concepts,
     drawing,
     dream,
     dream_peers,
@@ -53,7 +54,7 @@ def main() -> None:
         nargs="*",
         metavar="PART",
         help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream, "
-        "evaluate, report",
+        "evaluate, concepts, report",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -70,6 +71,7 @@ def main() -> None:
         "channels": lambda: ([], channels.notes()),
         "dream": lambda: (dream.everything(given.rounds), []),
         "evaluate": lambda: (evaluate.everything(given.rounds), []),
+        "concepts": concepts.everything,
         "report": lambda: ([], report_pages.notes()),
     }
     unknown = [name for name in given.parts if name not in parts]

@@ -1,0 +1,1 @@
+"""Concepts: directions of a layer that recur over a folder, and what each adds to a score."""
