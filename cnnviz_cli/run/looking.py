@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.image_source import Source, Stamp
 from cnnviz_cli.files.output.feature_store import UNSEEN, FeatureStore, SeenImage
 from cnnviz_cli.files.output.file_lock import is_locked
+from cnnviz_cli.files.output.fold_states import AnyFold, PartFold
 from cnnviz_cli.files.output.input_list import list_digest
 from cnnviz_cli.files.output.resume import is_unchanged, read_stamp
 from cnnviz_cli.files.output.shards import Shard
@@ -29,7 +31,15 @@ _POLL_SECONDS = 1.0
 _START_SECONDS = 10.0
 """Seconds that a shard may be late where all are started together."""
 
+_KEEP_SECONDS = 5.0
+"""How often a sum over images is kept while they are shown."""
+
 _RECENT = 2 * 10**9
+
+_MISSING = (
+    "nothing was drawn: {} not been shown to the network for the same list and settings, which every figure needs; run "
+    "all shards, those that are finished with --force, and then this one again"
+)
 
 Take = Callable[[SeenBatch], Sequence[Mapping[str, NDArray[Any]]]]
 """Of a batch, for each image by table its rows, (n, columns), or (columns,) for one."""
@@ -86,18 +96,12 @@ class Looking:
             OutputError: the disk refuses.
         """
         names = [source.name for source in sources]
-        about = {
-            "identity": self._identity,
-            "list": list_digest(names),
-            "batch": shown.batch,
-            "layers": list(shown.layers),
-            "scores": shown.scores,
-            "crops": repr(shown.crops),
-        }
-        store = FeatureStore(self._sink, name, about, columns, len(sources), self._shard, again=self._again)
+        about = self._about(shown, names)
+        again = self._again
+        store = FeatureStore(self._sink, name, about, columns, len(sources), self._shard, again=again, divided=again)
         self._stack.callback(store.close)
         mine = self._shard.positions(len(sources), shown.batch)
-        due = _due(store, mine, sources)
+        due, _ = _due(store, mine, sources)
         count = sum(due)
         if count:
             self._announce(count, len(mine), called)
@@ -109,6 +113,90 @@ class Looking:
         self._await_peers(store)
         self._take_note(store, sources, names, called)
         return store
+
+    def fold(
+        self,
+        name: str,
+        kind: type[AnyFold],
+        shown: FeaturePass,
+        sources: Sequence[Source],
+        add: Callable[[AnyFold, SeenBatch], None],
+        *,
+        about: Mapping[str, Any] = MappingProxyType({}),
+        called: str = "",
+    ) -> AnyFold:
+        """What is added up over all images that could be seen, see `core.fold`: kept every few seconds, so that a pass
+        goes on where it was; a shard adds its own images, waits for the others, and merges what they have found.
+
+        Args:
+            add: adds a batch.
+            about: what else the sum depends on, as plain JSON.
+            name, called: as of `gather`; raises as that does.
+        """
+        names = [source.name for source in sources]
+        told = {**self._about(shown, names), "fold": kind.name, "asked": dict(about)}
+        store = FeatureStore(self._sink, name, told, {}, len(sources), self._shard, divided=True)
+        self._stack.callback(store.close)
+        mine = self._shard.positions(len(sources), shown.batch)
+        part = PartFold(self._sink, name, kind, store.digest_of_about, self._shard)
+        fold, upto = (None if self._again else part.read()) or (kind(), 0)
+        whole = store.rewind(upto)
+        due, changed = _due(store, mine, sources)
+        if not whole or changed:  # nothing can be taken away again of an image that has changed
+            part.forget()
+            store.rewind(0)
+            fold, (due, _) = kind(), _due(store, mine, sources)
+        count, kept_at, pause = sum(due), time.monotonic(), _KEEP_SECONDS
+        if count:
+            self._announce(count, len(mine), called)
+        done = len(mine) - count
+        for one in shown.over(sources, self._reporter, only=lambda at: bool(due[at])) if count else ():
+            if isinstance(one, SeenBatch):
+                add(fold, one)
+            done += self._keep(store, one, lambda seen: [{}] * len(seen.at))
+            self._reporter.tick(done, len(mine))
+            if time.monotonic() - kept_at > pause:
+                begun = time.monotonic()
+                part.write(fold, store.mark())
+                kept_at = time.monotonic()
+                pause = max(_KEEP_SECONDS, 20 * (kept_at - begun))
+        part.write(fold, store.mark())
+        folds = self._await_folds(store, name, kind) if self._shard.label else [fold]
+        self._take_note(store, sources, names, called)
+        return kind.merge_all(folds)
+
+    def _await_folds(self, store: FeatureStore, name: str, kind: type[AnyFold]) -> list[AnyFold]:
+        """What each shard has added up, once all of them have come to the end of their images."""
+        self._await_peers(store)
+        found: list[AnyFold] = []
+        for index in range(self._shard.count):
+            peer = Shard(index, self._shard.count)
+            until = time.monotonic() + _START_SECONDS
+            while True:
+                kept = PartFold(self._sink, name, kind, store.digest_of_about, peer).read()
+                if kept is not None and kept[1] == store.size_of(peer):
+                    found.append(kept[0])
+                    break
+                if store.size_of(peer) < 0:
+                    break  # a shard without images
+                if time.monotonic() > until:
+                    raise MissingShardsError(
+                        f"nothing was drawn: shard {index} of {peer.count} has not come to the end of its images; run "
+                        "it, then this one again"
+                    )
+                time.sleep(_POLL_SECONDS / 5)
+        return found
+
+    def _about(self, shown: FeaturePass, names: Sequence[str]) -> dict[str, Any]:
+        """All that the answer of a pass depends on."""
+        return {
+            "identity": self._identity,
+            "list": list_digest(names),
+            "batch": shown.batch,
+            "layers": list(shown.layers),
+            "scores": shown.scores,
+            "crops": repr(shown.crops),
+        }
 
     def _announce(self, due: int, mine: int, called: str) -> None:
         images = f"image{'s' * (mine != 1)}{called and f' of {escape_text(called, 60)}'}"
@@ -146,11 +234,9 @@ class Looking:
             if busy:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= _START_SECONDS:
-                raise MissingShardsError(
-                    f"nothing was drawn: {missing} image{'s' * (missing != 1)} of other shards have not been shown to "
-                    "the network for the same list and settings, which every figure needs; run all shards, those that "
-                    "are finished with --force, and then this one again"
-                )
+                images = f"{missing} image{'s' * (missing != 1)} of other shards"
+                have = "has" if missing == 1 else "have"
+                raise MissingShardsError(_MISSING.format(f"{images} {have}"))
             if awaited < 0:
                 self._reporter.say(f"waiting for {missing} images of other shards, which every figure needs")
             awaited = missing
@@ -200,15 +286,17 @@ class Looking:
         self.close()
 
 
-def _due(store: FeatureStore, mine: Sequence[int], sources: Sequence[Source]) -> bytes:
-    """For each image 1 where a process has to show it: it is one of `mine`, and is not kept, or has changed since.
+def _due(store: FeatureStore, mine: Sequence[int], sources: Sequence[Source]) -> tuple[bytes, bool]:
+    """For each image 1 where a process has to show it: it is one of `mine`, and is not kept, or has changed since; and
+    whether one has.
 
     A failure is tried again, since a limit may be wider now.
     """
-    own = bytearray(len(sources))
+    own, changed = bytearray(len(sources)), False
     for at in mine:
         own[at] = 1
     for at, about in store.all_about():
         if own[at] and (about.why or not is_unchanged(sources[at], about.stamp, about.sha256)):
             store.drop(at)
-    return bytes(one and not store.is_done(at) for at, one in enumerate(own))
+            changed = changed or not about.why
+    return bytes(one and not store.is_done(at) for at, one in enumerate(own)), changed

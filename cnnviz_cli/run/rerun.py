@@ -115,7 +115,10 @@ def _run_before(command: str, settings: Settings, shard: Shard) -> PreviousRun |
     seal = run_seal(command, settings)
     earlier = next((run for run in find_previous_runs(settings.output) if run.shard == shard), None)
     same = earlier is not None and seal is not None and earlier.header.get("seal") == seal
-    return earlier if same and earlier and settings.batch_size in ("auto", earlier.batch) else None
+    if earlier is None or not same:
+        return None
+    study: Any = earlier.header.get("study") or {}
+    return earlier if settings.batch_size in ("auto", study.get("batch", earlier.batch)) else None
 
 
 def _subjects(listed: Sequence[Any]) -> list[Subject]:
@@ -164,7 +167,7 @@ def _journal_header(run: PreviousRun) -> RunHeader | None:
             seal=str(fields["seal"]),
             beside=None if beside is None else {name: list(beside[name]) for name in ("judges", "subjects")},
             evaluation=evaluation_head(fields),
-            study=None if study is None else {name: study[name] for name in ("name", "subjects", "images")},
+            study=None if study is None else {name: study[name] for name in ("name", "subjects", "images", "batch")},
         )
     except (ValidationError, LookupError, TypeError):
         return None

@@ -201,7 +201,7 @@ class StudyBackend(Backend):
             header,
             identity={**header.identity, "study": self._name, **study.identity},
             batch=header.batch if subjects is None else 1,
-            study={"name": self._name, "subjects": told, "images": stamps},
+            study={"name": self._name, "subjects": told, "images": stamps, "batch": session.batch_size},
         )
         question = session.question
         truths = question.truths if subjects is None else None

@@ -3,8 +3,8 @@
 Reads lines of JSON from standard input: ``{"out", "in", "label", "nth"}`` or ``{"out", "in", "after"}``; for each one a
 child, forked off with everything imported, runs the tiny network and is killed when it passes the label for the n-th
 time, or after so many seconds. ``"workers"`` is how many processes read and draw for it, ``"replicas"`` how many
-replicas do its batches. The answer is a line with how it ended: ``killed`` or an exit code. ``{"done"}`` in the place
-of a moment lets it run to its end.
+replicas do its batches, and ``"study"`` a made-up study that is carried out instead. The answer is a line with how it
+ended: ``killed`` or an exit code. ``{"done"}`` in the place of a moment lets it run to its end.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run.resuming import Listener, listed, run, tiny_model
+from run.made_up_study import ENTRY, OF_UNITS
+from run.resuming import Listener, listed, run, study, tiny_model
 
+from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.files.output import sink
 from cnnviz_cli.files.output.shards import Shard
 
@@ -65,7 +67,11 @@ def child(order: dict[str, Any]) -> int:
     shard = Shard(*order.get("shard", (0, 1)))
     sources, workers = listed(Path(order["in"])), str(order.get("workers", 0))
     replicas = str(order.get("replicas", 1))
-    outcome = run(Path(order["out"]), sources, Listener(), shard=shard, workers=workers, replicas=replicas)
+    if order.get("study"):
+        STUDIES.update({one.name: one for one in (ENTRY, OF_UNITS)})
+        outcome = study(Path(order["out"]), sources, Listener(), study=order["study"], shard=shard, workers=workers)
+    else:
+        outcome = run(Path(order["out"]), sources, Listener(), shard=shard, workers=workers, replicas=replicas)
     return 0 if outcome.summary.images else 1
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.families import StudyEntry
+from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.core.records import Cost, ImageRecord, Subject
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.manifest import Conclusion
@@ -77,9 +78,14 @@ class ChannelStudy(DistanceStudy):
     def subjects(self) -> Sequence[Subject]:
         return [Subject(layer=LAYER, channel=channel) for channel in range(4)]
 
+    def look(self, looking: Looking) -> None:
+        super().look(looking)
+        shown = FeaturePass(self.session, [LAYER])
+        self.largest = looking.fold("largest", Largest, shown, self.sources, add_largest).finish()
+
     def record(self, source: Input, folder: str) -> ImageRecord:
         assert isinstance(source, Subject)
-        value = float(self.mean[source.channel or 0])
+        value = self.largest[source.channel or 0]
         shade = round(255 * value / (1 + value))
         figure = (picture_block(Image.new("RGB", (8, 8), (shade, shade, shade))), 1.0)
         output = self.write_figure(folder, "mean", figure, layer=LAYER, subject=source, statistics={"mean": value})
@@ -87,6 +93,39 @@ class ChannelStudy(DistanceStudy):
             source=source.name, subject=source, sha256=source.sha256, width=None, height=None, status="ok", error=None,
             predictions=[], outputs=[output],
         )  # fmt: skip
+
+
+class Largest(Fold["list[float]", "list[float]"]):
+    """The largest value of each channel."""
+
+    name = "largest"
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def add(self, item: list[float]) -> None:
+        self.values = list(map(max, zip(self.values or item, item, strict=True)))
+
+    def merge(self, other: Self) -> None:
+        if other.values:
+            self.add(other.values)
+
+    def finish(self) -> list[float]:
+        return self.values
+
+    def to_state(self) -> list[float]:
+        return self.values
+
+    @classmethod
+    def from_state(cls, state: Any) -> Self:
+        made = cls()
+        made.values = [float(one) for one in state]
+        return made
+
+
+def add_largest(fold: Largest, seen: SeenBatch) -> None:
+    for one in seen.maps[LAYER]:
+        fold.add([float(value) for value in one.amax((1, 2))])
 
 
 def rows_of_batch(seen: SeenBatch) -> list[Mapping[str, NDArray[Any]]]:

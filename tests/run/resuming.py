@@ -19,6 +19,7 @@ from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.inspect.probe import probe_layers
 from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome, execute
+from cnnviz_cli.run.study import execute_study
 
 BROKEN = "3.png"
 
@@ -89,6 +90,23 @@ def run(
     flags |= {(name,): value for name, value in settings.items()}
     loaded = load_settings("gradcam", flags, None, {})
     return execute("gradcam", loaded, sources, heard or Listener(), shard=shard, force=force)
+
+
+def study(
+    out: Path,
+    sources: Sequence[Source],
+    heard: Listener | None = None,
+    *,
+    study: str,
+    shard: Shard = SINGLE_SHARD,
+    force: bool = False,
+    **settings: Any,
+) -> Outcome:
+    """One study by the tiny network, in batches of three."""
+    flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0"}
+    flags |= {(name,): value for name, value in settings.items()}
+    loaded = load_settings("gradcam", flags, None, {})
+    return execute_study(study, "gradcam", loaded, sources, heard or Listener(), shard=shard, force=force)
 
 
 def files_of(out: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from run.dying import HALF
+from run.made_up_study import ENTRY, OF_UNITS
 from run.resuming import files_of, photographs
 
 from cnnviz_cli.files.output.verify import verify
@@ -138,6 +139,45 @@ def test_a_run_whose_processes_read_and_draw_goes_on(
 ) -> None:
     moments = [{"label": "journal: synced", "nth": 2, "workers": 2}, {"after": 0.9, "workers": 2}]
     assert killed_and_resumed(killer, place / "helped", moments, undisturbed) >= 1
+
+
+STORE_POINTS = ("store: rows", "store: synced", "store: indexed")
+
+
+@pytest.fixture(scope="module")
+def studied(place: Path, killer: Killer) -> dict[str, dict[str, bytes]]:
+    """The files of studies that nobody killed."""
+    names = (ENTRY.name, OF_UNITS.name)
+    assert all(killer.run(place / f"undisturbed-{name}", study=name) == "0" for name in names)
+    return {name: files_of(place / f"undisturbed-{name}") for name in names}
+
+
+@pytest.mark.parametrize("name", [ENTRY.name, OF_UNITS.name])
+@pytest.mark.parametrize("label", [*STORE_POINTS, "figure: written", "journal: before a line", "manifest: before"])
+def test_a_study_killed_at_a_labelled_moment_goes_on(
+    label: str, name: str, killer: Killer, place: Path, studied: dict[str, dict[str, bytes]]
+) -> None:
+    out = place / f"{name}-{label.replace(':', '').replace(' ', '-')}"
+    ended = killer.run(out, study=name, label=label, nth=1 if label in ("manifest: before", *STORE_POINTS[1:]) else 3)
+    assert ended == "killed"
+    no_torn_file(out)
+    assert killer.run(out, study=name) == "0"
+    assert files_of(out) == studied[name]
+    assert verify(out) == []
+    assert not list(out.glob("run.*.f32"))
+
+
+def test_studies_killed_at_random_moments_go_on(
+    killer: Killer, place: Path, studied: dict[str, dict[str, bytes]]
+) -> None:
+    chance = random.Random(3)
+    for number, name in enumerate([ENTRY.name, OF_UNITS.name] * 3):
+        out = place / f"random-study-{number}"
+        for _ in range(3):
+            killer.run(out, study=name, after=chance.uniform(0.05, 0.4))
+            no_torn_file(out)
+        assert killer.run(out, study=name) == "0"
+        assert files_of(out) == studied[name]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux alone")

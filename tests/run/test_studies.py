@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from run.made_up_study import ENTRY, OF_UNITS
-from run.resuming import BROKEN, Listener, photographs, tiny_model
+from PIL import Image
+from run.made_up_study import ENTRY, OF_UNITS, DistanceStudy
+from run.resuming import BROKEN, Listener, files_of, listed, study, tiny_model
 
 from cnnviz_cli.config.load import load_settings
+from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
 from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.files.output.merge_shards import merge_shards
+from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.verify import verify
-from cnnviz_cli.run import Outcome
-from cnnviz_cli.run.study import execute_study
+from cnnviz_cli.run import Outcome, looking
+from cnnviz_cli.run.feature_pass import FeaturePass
+from cnnviz_cli.run.lifecycle import conclude_merged
+from cnnviz_cli.run.rerun import conclude_if_done
 
 
 @pytest.fixture(autouse=True)
@@ -27,34 +35,26 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
 
 
-@pytest.fixture
-def sources(tmp_path: Path) -> list[Source]:
-    return photographs(tmp_path / "in")
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shard waits for another that is not at work."""
+    monkeypatch.setattr(looking, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(looking, "_POLL_SECONDS", 0.01)
 
 
-def settings_of(out: Path, **more: Any) -> Any:
-    flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0"}
-    flags |= {(name,): one for name, one in more.items()}
-    return load_settings("gradcam", flags, None, {})
-
-
-def run(
-    out: Path,
-    sources: list[Source],
-    heard: Listener | None = None,
-    *,
-    study: str = ENTRY.name,
-    shard: Shard = SINGLE_SHARD,
-    force: bool = False,
-    **more: Any,
-) -> Outcome:
-    return execute_study(
-        study, "gradcam", settings_of(out, **more), sources, heard or Listener(), shard=shard, force=force
-    )
+def run(out: Path, sources: list[Source], heard: Listener | None = None, **how: Any) -> Outcome:
+    return study(out, sources, heard, **{"study": ENTRY.name, **how})
 
 
 def manifest_of(out: Path) -> Any:
     return json.loads((out / "manifest.json").read_bytes())
+
+
+def merged(out: Path) -> list[str]:
+    """What merging shards has to say."""
+    said: list[str] = []
+    assert merge_shards(out, partial(conclude_merged, warn=said.append)).missing == 0
+    return said
 
 
 def test_records_sheets_tables_and_findings_are_in_the_manifest(tmp_path: Path, sources: list[Source]) -> None:
@@ -74,3 +74,127 @@ def test_records_sheets_tables_and_findings_are_in_the_manifest(tmp_path: Path, 
     assert [one["path"] for one in manifest["tables"]] == ["distances.csv"]
     assert verify(out) == []
     assert not list(out.glob("run.*.f32"))
+
+
+@pytest.mark.parametrize("name", [ENTRY.name, OF_UNITS.name])
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_find_what_an_undivided_run_finds(name: str, count: int, tmp_path: Path, sources: list[Source]) -> None:
+    run(tmp_path / "whole", sources, study=name)
+    out = tmp_path / "parts"
+    for index in range(count):
+        heard = Listener()
+        ended = run(out, sources, heard, study=name, shard=Shard(index, count))
+        if index < count - 1:
+            assert ended.status == "interrupted"
+            assert "not been shown to the network for the same list" in heard.warned[-1]
+    for _ in range(2):  # a unit's largest value is a pass of its own
+        ended = [run(out, sources, study=name, shard=Shard(index, count)) for index in range(count)]
+    assert "interrupted" not in {one.status for one in ended}
+    assert list(out.glob("run.*.f32"))
+    assert merged(out) == []
+    assert files_of(out).keys() - files_of(tmp_path / "whole").keys() == {
+        f"manifest.{index}-of-{count}.json" for index in range(count)
+    }
+    for path, data in files_of(tmp_path / "whole").items():
+        assert files_of(out)[path] == data, path
+    assert verify(out) == []
+    assert not list(out.glob("run.*.f32"))
+
+
+def test_a_run_with_nothing_to_do_does_not_load_the_network(
+    tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("rerun", "lifecycle"):
+        monkeypatch.setattr(importlib.import_module(f"cnnviz_cli.run.{module}"), "run_seal", lambda *_about: "sealed")
+    good = [source for source in sources if source.name != BROKEN]
+    for source in good:
+        os.utime(source.path, (1, 1))
+    for name in (ENTRY.name, OF_UNITS.name):
+        out = tmp_path / name
+        monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.study_end"), "_RECENT", -(10**12))
+        run(out, good, study=name)
+        before = files_of(out)
+        monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", None)
+        flags = {("output",): str(out), ("batch_size",): "3", ("device",): "cpu", ("workers",): "0"}
+        settings = load_settings("gradcam", flags, None, {})
+        found = conclude_if_done("gradcam", settings, good, Listener())
+        assert found is not None, name
+        assert found.findings is not None
+        assert files_of(out) == before
+        assert conclude_if_done("gradcam", settings, good[:-1], Listener()) is None
+        (out / "distances.csv").write_text("other")
+        assert conclude_if_done("gradcam", settings, good, Listener()) is None
+        monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
+
+
+def test_an_image_that_changes_or_comes_makes_every_record_new(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+    image = np.full((14, 16, 3), 200, np.uint8)
+    Image.fromarray(image).save(tmp_path / "in" / "0.png")
+    Image.fromarray(image[:9]).save(tmp_path / "in" / "new.png")
+    now = listed(tmp_path / "in")
+    heard = Listener()
+    run(out, now, heard)
+    assert sorted(heard.done_) == sorted(source.name for source in now)
+    run(tmp_path / "anew", now)
+    assert files_of(out) == files_of(tmp_path / "anew")
+    (tmp_path / "in" / "0.png").unlink()
+    run(out, listed(tmp_path / "in"))
+    run(tmp_path / "fewer", listed(tmp_path / "in"))
+    assert manifest_of(out) == manifest_of(tmp_path / "fewer")
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"study": OF_UNITS.name}, {"fold": False}])
+def test_rows_of_other_settings_are_not_taken(
+    change: dict[str, Any], tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, stopped = tmp_path / "out", Terminated()
+    monkeypatch.setattr(DistanceStudy, "kit", lambda _self: (_ for _ in ()).throw(stopped))
+    assert run(out, sources).status == "interrupted"
+    assert list(out.glob("run.*.f32"))
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
+    for one in (ENTRY, OF_UNITS):
+        monkeypatch.setitem(STUDIES, one.name, one)
+    heard = Listener()
+    run(out, sources, heard, **change)
+    assert f"{len(sources)} images: shown to the network" in heard.said
+    heard = Listener()
+    run(out, sources, heard, force=True)
+    assert f"{len(sources)} images: shown to the network" in heard.said
+
+
+def test_a_pass_goes_on_where_it_was(tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    genuine, shown = FeaturePass._show, []
+
+    def short(self: FeaturePass, items: Any, images: Any) -> Any:
+        if len(shown) == 1:
+            raise Terminated
+        shown.append(len(items))
+        return genuine(self, items, images)
+
+    monkeypatch.setattr(FeaturePass, "_show", short)
+    assert run(out, sources).status == "interrupted"
+    monkeypatch.setattr(FeaturePass, "_show", genuine)
+    heard = Listener()
+    run(out, sources, heard)
+    assert "4 images: shown to the network (3 of 7 were before)" in heard.said
+    run(tmp_path / "whole", sources)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_ray_cluster_is_refused(tmp_path: Path, sources: list[Source]) -> None:
+    with pytest.raises(UsageError, match="a study looks at all images together"):
+        run(tmp_path / "out", sources, engine="ray")
+
+
+def test_files_of_others_are_not_replaced(tmp_path: Path, sources: list[Source]) -> None:
+    for name in ("run.study.npz", "run.distances.whole.jsonl", "run.distances.whole.positions.f32", "distances.png"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(OutputError, match="was not written by cnnviz"):
+            run(out, sources)
+        assert (out / name).read_bytes() == b"mine"

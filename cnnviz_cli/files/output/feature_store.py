@@ -80,13 +80,23 @@ class FeatureStore:
         shard: Shard,
         *,
         again: bool = False,
+        divided: bool = False,
     ) -> None:
-        """Open it, with what earlier processes have left of the same; `name` in small letters. With `again` own rows
-        are forgotten. Raises OutputError if the disk refuses, or a file of others is in the way."""
+        """Open it, with what earlier processes have left of the same.
+
+        Args:
+            name: in small letters.
+            again: own rows are forgotten.
+            divided: other divisions into shards count for nothing.
+
+        Raises:
+            OutputError: the disk refuses, or a file of others is in the way.
+        """
         self.columns, self.count, self._name, self._sink = dict(columns), count, name, sink
         self._about = hashlib.sha256(
             to_compact_json({"about": dict(about), "columns": self.columns, "count": count})
         ).hexdigest()
+        self._shard, self._divided = shard, divided
         self._own = f"run.{name}.{shard.label or 'whole'}"
         self.states = bytearray(count)
         self._starts = {table: np.zeros(count, np.int64) for table in self.columns}
@@ -162,9 +172,13 @@ class FeatureStore:
             found = sorted(path.name for path in root.glob(f"run.{self._name}.*.jsonl"))
         for name in found:
             part = _PART.fullmatch(name)
-            if part is not None and part["name"] == self._name:
+            if part is not None and part["name"] == self._name and self._counts_here(part["part"]):
                 with explain_write_errors(root / name), suppress(FileNotFoundError):
                     self._read_index(name)
+
+    def _counts_here(self, part: str) -> bool:
+        count = 1 if part == "whole" else int(part.rpartition("-")[2])
+        return not self._divided or count == self._shard.count
 
     def _read_index(self, name: str) -> None:
         """The lines of an index that were not read yet; none of one that is about something else."""
@@ -223,6 +237,36 @@ class FeatureStore:
             with suppress(OSError):
                 self._ends[number, table] = path.stat().st_size
         return end <= self._ends.get((number, table), 0)
+
+    @property
+    def digest_of_about(self) -> str:
+        """Of all that its rows depend on."""
+        return self._about
+
+    def mark(self) -> int:
+        """How many bytes the own index has, once all that is known is on the disk."""
+        self.sync()
+        return self._read_to[f"{self._own}.jsonl"]
+
+    def rewind(self, mark: int) -> bool:
+        """Forget what was added after a mark, of a store without tables; all of it, and False, without such a mark."""
+        index = f"{self._own}.jsonl"
+        number, start = self._number_of(index), len(self._header())
+        known = start <= mark <= self._read_to[index]
+        mark = mark if known else start
+        self._forget(number)
+        self._read_to[index] = start
+        with explain_write_errors(self._sink.root / index):
+            os.ftruncate(self._index.fd, mark)
+            self._read_index(index)
+        return known
+
+    def size_of(self, shard: Shard) -> int:
+        """How many bytes the index of a shard has."""
+        try:
+            return (self._sink.root / f"run.{self._name}.{shard.label or 'whole'}.jsonl").stat().st_size
+        except OSError:
+            return -1
 
     def _forget(self, number: int) -> None:
         mine = np.flatnonzero((np.frombuffer(self.states, np.uint8) != MISSING) & (self._parts == number))
@@ -397,7 +441,8 @@ def remove_stores(sink: Sink) -> None:
         if not _PART.fullmatch(path.name) or not _is_ours(path):
             continue
         stem = path.name.removesuffix(".jsonl")
-        for one in (*sink.root.glob(f"{stem}.*.f32"), path):  # the index last: without it nobody knows whose they are
+        # The index last: without it nobody knows whose they are.
+        for one in (*sink.root.glob(f"{stem}.*.f32"), sink.root / f"{stem}.json", path):
             with explain_write_errors(one):
                 one.unlink(missing_ok=True)
 

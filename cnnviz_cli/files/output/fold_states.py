@@ -12,7 +12,7 @@ from cnnviz_cli.core.fold import Fold
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.file_names import FOLD_STATE_PREFIX, KEPT_FOLD
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
-from cnnviz_cli.files.output.journal import has_duplicate_keys, parse_json, to_compact_json
+from cnnviz_cli.files.output.journal import has_duplicate_keys, is_count, parse_json, to_compact_json
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors
 
@@ -104,6 +104,40 @@ class KeptFold(Generic[AnyFold]):
             state = parse_json(data)["state"]
             same = not has_duplicate_keys(data) and _encode({"about": self._about, "state": state}) == data
             return self._kind.from_state(state) if same else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+
+class PartFold(Generic[AnyFold]):
+    """What a shard has added up so far of its part of a list, and how far its index of that part went then."""
+
+    def __init__(self, sink: Sink, name: str, kind: type[AnyFold], about: str, shard: Shard) -> None:
+        """`name` of the store whose index it goes with, `about` that store's own digest."""
+        self._sink, self._kind = sink, kind
+        self._about = hashlib.sha256(to_compact_json({"fold": kind.name, "store": about})).hexdigest()
+        self._file = f"run.{name}.{shard.label or 'whole'}.json"
+
+    def forget(self) -> None:
+        """Nothing is kept. Raises as `write` does."""
+        refuse_foreign_results(self._sink.root, (), states=(self._file,))
+        with explain_write_errors(self._sink.root / self._file):
+            self._sink.place(self._file).unlink(missing_ok=True)
+
+    def write(self, fold: AnyFold, upto: int) -> None:
+        """Keep a fold of all that the first `upto` bytes of the index tell of. Raises OutputError if the disk refuses,
+        or a file of others is in the way."""
+        refuse_foreign_results(self._sink.root, (), states=(self._file,))
+        self._sink.write(self._file, _encode({"about": self._about, "state": fold.to_state(), "upto": upto}))
+
+    def read(self) -> tuple[AnyFold, int] | None:
+        """The fold and how far it goes, if it is about the same."""
+        try:
+            data = read_regular(self._sink.root / self._file, _MAX_BYTES, follow=False)
+            said = parse_json(data)
+            state, upto = said["state"], said["upto"]
+            same = not has_duplicate_keys(data) and is_count(upto)
+            same = same and _encode({"about": self._about, "state": state, "upto": upto}) == data
+            return (self._kind.from_state(state), upto) if same else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
