@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
+from cnnviz_cli.config.tcav_fields import TcavFields
 
 CONCEPTS = "concepts"
 """The command and its section of the settings."""
@@ -59,7 +60,10 @@ class ConceptsFields(BaseModel):
         "N|auto",
     )
     layer: Annotated[str, AfterValidator(_check_layer)] = _concepts(
-        "last-conv", "The layer whose maps are factorised; none of its values may be negative.", "LAYER"
+        "last-conv",
+        "The layer whose maps are factorised; none of its values may be negative. With --concept one or several, "
+        "separated by commas; unset, the one whose maps have a sixteenth of the input's side.",
+        "LAYER",
     )
     crops: Share = _concepts(
         0.42,
@@ -79,7 +83,7 @@ class ConceptsFields(BaseModel):
     )
 
 
-class ConceptsSection(ConceptsFields):
+class ConceptsSection(TcavFields, ConceptsFields):
     """The section: what is found without being asked for, and what tests of given concepts add."""
 
 
