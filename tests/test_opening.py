@@ -61,6 +61,7 @@ OTHERS = {
         "Folder.open(self._fields.against, settings)",  # images, through the functions of `files`
     },
     "run/dream_run.py": {"Folder.open(fields.against, settings)"},
+    "studies/tcav/study.py": {"Folder.open(path, self.settings)"},
     "api/dream.py": {"Folder.open(chosen.against, session.settings)"},
     "run/dream_scores.py": {"Image.open(locate(root, output.path))"},  # hashed before
     "run/study.py": {

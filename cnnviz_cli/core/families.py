@@ -96,6 +96,13 @@ STUDIES: dict[str, StudyEntry] = {
             "cnnviz_cli.studies.influence.study:InfluenceStudy",
             "cnnviz_cli.studies.influence.figures:conclude",
         ),
+        StudyEntry(
+            "tcav",
+            "How far a class depends on concepts that are named by folders of images.",
+            "cnnviz_cli.studies.tcav.study:TcavStudy",
+            "cnnviz_cli.studies.tcav.conclusion:conclude",
+            command=False,
+        ),
     )
 }
 """By name; where they are made is imported when it is needed."""

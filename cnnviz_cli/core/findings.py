@@ -7,6 +7,7 @@ from pydantic import Field
 
 from cnnviz_cli.core.influence_records import InfluenceRecord, TrainingFindings
 from cnnviz_cli.core.record_base import Record, StudyFindings, optional
+from cnnviz_cli.core.tcav_records import ConceptInImage, TcavFound
 
 
 class UnseenImage(Record):
@@ -32,6 +33,7 @@ class Findings(Record):
     study: str = Field(description="Its name.")
     seen: list[Seen] = Field(description="What was shown to the network; the images that were named first.")
     influence: TrainingFindings | None = optional("Training images, and how they were held against the others.")
+    tcav: TcavFound | None = optional("How a class depends on concepts that were named.")
 
     @property
     def lines(self) -> list[str]:
@@ -49,3 +51,4 @@ class ImageFindings(Record):
     """What a study has found of one image, or of one unit of the network."""
 
     influence: list[InfluenceRecord] | None = optional("Of each class that it was asked for, the training images.")
+    tcav: list[ConceptInImage] | None = optional("By layer and concept how the image's score moves along it.")

@@ -22,6 +22,7 @@ from cnnviz_cli.render.layout import (
     TYPE,
     Block,
     Line,
+    Part,
     Rectangle,
     blank_block,
     elide,
@@ -69,10 +70,9 @@ class ConceptMap:
     note: str = ""
 
 
-def compose_concept_maps(
-    title: str, facts: Sequence[str], maps: Sequence[ConceptMap], scene: Scene, room: int
-) -> Block:
+def compose_concept_maps(title: str, facts: Sequence[str], maps: Sequence[ConceptMap], scene: Scene) -> Block:
     """The sheet of one image: itself, then a map for each concept and layer."""
+    room = scene.style.size.layout_width
     margin = MARGIN if room >= 800 else MARGIN // 2
     most = room - 2 * margin
     across = max(1, min(len(maps) + 1, (most + GAP) // (TILE + GAP) or 1, 5))
@@ -102,7 +102,7 @@ def _tile(one: ConceptMap, scene: Scene, side: int) -> Block:
         return stack_vertically([head, set_lines(note_lines(one.note, SMALL, side), side)], 4)
     canvas = fit_input(scene.image, scene.view, side, scene.style.size.density)
     picture = canvas.as_raster(draw_map(one.panel, canvas, scene.style))
-    parts = [head, picture]
+    parts: list[Part] = [head, picture]
     if one.derivative is not None:
         parts.append(_derivative(one.derivative, one.largest, side))
     if one.note:

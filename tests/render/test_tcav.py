@@ -10,6 +10,7 @@ from PIL import Image
 from render.drawn import CHELSEA
 from render.laid import check_layout, texts
 
+from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.axes import BLUE, QUIET
 from cnnviz_cli.render.figures import Scene
@@ -127,8 +128,9 @@ def test_an_images_sheet_has_a_map_for_each_concept(width: int) -> None:
         ConceptMap("dotted", "stages.5", likeness(0.2), -0.2, 0.4),
         ConceptMap("zigzagged", "stages.3", None, note="its images cannot be told from those of random (61 %)"),
     ]
-    scene = Scene(photo, CHELSEA, photo, Caption("x"), Style())
-    block = compose_concept_maps("chelsea.png", ["zebra 93 %", "a network"], maps, scene, width)
+    size = parse_figure_size(str(width))
+    scene = Scene(photo, CHELSEA, photo, Caption("x"), Style(size=size))
+    block = compose_concept_maps("chelsea.png", ["zebra 93 %", "a network"], maps, scene)
     check_layout(block)
     assert block.width <= width
     assert sum(isinstance(item, Raster) and item.width > 100 for _, _, item in block.leaves()) == 4
