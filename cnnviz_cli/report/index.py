@@ -13,6 +13,7 @@ from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.saved_run import SavedRun
 from cnnviz_cli.report.columns import Columns, Numbers, encode_columns
 from cnnviz_cli.report.entries import MOST_PAIRS, EntryMaker
+from cnnviz_cli.report.findings import study_findings
 from cnnviz_cli.report.page import Plain, to_base64
 from cnnviz_cli.report.pictures import Place
 from cnnviz_cli.report.storage import CHUNK, FolderPage
@@ -144,7 +145,12 @@ class Index:
             for tile in unit_tiles(run, saved, records, place, self._maker.pictures.side)
         ]
         boards = [leaderboard(name, saved, page) for name, saved in zip(self._names, self._runs, strict=True)]
-        return {"dreams": tiles or None, "evaluation": [*filter(None, boards)] or None, "concepts": None}
+        found = [study_findings(name, saved, page) for name, saved in zip(self._names, self._runs, strict=True)]
+        return {
+            "dreams": tiles or None,
+            "evaluation": [*filter(None, boards)] or None,
+            "findings": [*filter(None, found)] or None,
+        }
 
     def _fixed(self) -> str | None:
         drawn = self._maker.pictures.made["figure"]

@@ -542,7 +542,7 @@ def board() -> dict[str, Any]:
 
 
 def test_a_wall_opens_what_it_shows_and_can_be_searched(open_page: Open, pages: Pages, tmp_path: Path) -> None:
-    path = tampered(pages, tmp_path, tabs={"dreams": dreams(), "evaluation": None, "concepts": None})
+    path = tampered(pages, tmp_path, tabs={"dreams": dreams(), "evaluation": None, "findings": None})
     page = wait(open_page(path))
     page.get_by_role("tab", name="Dreams").click()
     assert page.locator(".tile").count() == 3
@@ -565,7 +565,7 @@ def test_on_a_phone_nothing_of_the_head_lies_over_another(
 ) -> None:
     path = tampered(
         pages, tmp_path, title="cnnviz report: " + "efficientnet_lite0 " * 4,
-        tabs={"dreams": None, "evaluation": [board()], "concepts": None},
+        tabs={"dreams": None, "evaluation": [board()], "findings": None},
     )  # fmt: skip
     page = open_page(path, "#tab=evaluation", width=width, height=800)
     page.get_by_role("tab", name="Evaluation").wait_for()
@@ -590,7 +590,7 @@ def test_a_wide_leaderboard_fits_on_paper(open_page: Open, pages: Pages, tmp_pat
     for row in made["rows"]:
         cell = next(iter(row["cells"].values()))
         row["cells"] = {f"gain{n}": cell for n in range(7)}
-    tabs = {"dreams": None, "evaluation": [{**made, "order_by": "gain0"}], "concepts": None}
+    tabs = {"dreams": None, "evaluation": [{**made, "order_by": "gain0"}], "findings": None}
     page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation", width=1032, height=700)
     page.locator(".leaderboard").wait_for()
     page.emulate_media(media="print")
@@ -607,7 +607,7 @@ def test_where_nothing_is_left_nothing_is_said_of_truths(open_page: Open, pages:
 
 
 def test_a_leaderboard_sorts_by_any_column(open_page: Open, pages: Pages, tmp_path: Path) -> None:
-    page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board()], "concepts": None}),
+    page = open_page(tampered(pages, tmp_path, tabs={"dreams": None, "evaluation": [board()], "findings": None}),
                      "#tab=evaluation")  # fmt: skip
     heads = page.locator(".leaderboard tbody th")
     heads.first.wait_for()
@@ -643,7 +643,7 @@ def marked(mean: float, chance: float) -> dict[str, Any]:
 def test_bars_begin_at_0_and_numbers_of_a_column_have_the_same_digits(
     open_page: Open, pages: Pages, tmp_path: Path
 ) -> None:
-    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "concepts": None}
+    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "findings": None}
     page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation")
     first = page.locator(".leaderboard .bar").first
     first.wait_for()
@@ -657,7 +657,7 @@ def test_bars_begin_at_0_and_numbers_of_a_column_have_the_same_digits(
 
 
 def test_the_key_of_curves_stands_above_them_and_apart(open_page: Open, pages: Pages, tmp_path: Path) -> None:
-    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "concepts": None}
+    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "findings": None}
     page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation")
     charts = page.locator(".charts").bounding_box()
     key = page.locator(".legend", has_text="most important first")
@@ -672,7 +672,7 @@ def test_the_key_of_curves_stands_above_them_and_apart(open_page: Open, pages: P
 
 
 def test_all_columns_of_a_leaderboard_are_on_the_paper(open_page: Open, pages: Pages, tmp_path: Path) -> None:
-    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "concepts": None}
+    tabs = {"dreams": None, "evaluation": [marked(1.0, 0.88)], "findings": None}
     page = open_page(tampered(pages, tmp_path, tabs=tabs), "#tab=evaluation", width=703, height=1000)  # A4, 12 mm
     table = page.locator(".leaderboard")
     table.wait_for()
@@ -698,7 +698,7 @@ def test_nobody_is_shut_out_of_the_other_parts(open_page: Open, pages: Pages, tm
     judge = f"""() => axe.run(document, {{runOnly: {json.dumps(RULES)}, resultTypes: ['violations']}})
       .then(found => found.violations.map(v => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200),
         v.nodes[0].failureSummary.slice(0, 300)]))"""
-    tabs = {"dreams": dreams(), "evaluation": [board()], "concepts": None}
+    tabs = {"dreams": dreams(), "evaluation": [board()], "findings": None}
     page = wait(open_page(tampered(pages, tmp_path, tabs=tabs)))
     page.evaluate(axe + ";undefined")
 

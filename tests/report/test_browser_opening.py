@@ -18,7 +18,7 @@ __all__ = ["data"]  # a fixture
 
 def test_a_dialog_that_closes_is_not_opened_anew(open_page: Open, pages: Pages, tmp_path: Path) -> None:
     """The browser tells that a dialog is closed when its turn comes; here late, with a frame drawn in between."""
-    path = tampered(pages, tmp_path, tabs={"dreams": dreams(), "evaluation": None, "concepts": None})
+    path = tampered(pages, tmp_path, tabs={"dreams": dreams(), "evaluation": None, "findings": None})
     page = open_page(path, "#tab=dreams")
     page.locator(".tile").first.press("Enter")
     page.get_by_role("dialog").wait_for()

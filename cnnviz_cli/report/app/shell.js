@@ -10,7 +10,7 @@
   const tabs = [['images', 'Images']];
   if (R.index.tabs?.dreams?.length) tabs.push(['dreams', 'Dreams']);
   if (R.index.tabs?.evaluation?.length) tabs.push(['evaluation', 'Evaluation']);
-  if (R.index.tabs?.concepts?.length) tabs.push(['concepts', 'Concepts']);
+  if (R.index.tabs?.findings?.length) tabs.push(['findings', 'Findings']);
   if (!R.n && tabs.length > 1) tabs.shift();
   const chosen = () => (tabs.some(([key]) => key === S.tab.value) ? S.tab.value : tabs[0][0]);
 
@@ -62,7 +62,7 @@
   const PARTS = {
     images: Images,
     dreams: () => html`<${R.Wall} of=${R.index.tabs.dreams} label="Dreams" />`,
-    concepts: () => html`<${R.Wall} of=${R.index.tabs.concepts} label="Concepts" />`,
+    findings: () => html`<${R.Findings} />`,
     evaluation: () => html`<${R.Evaluation} />`,
   };
 

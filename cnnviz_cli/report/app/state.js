@@ -30,7 +30,7 @@
   const drawn = Math.max(0, R.firstView((R.views.find(view => view.kind !== 'figure') ?? R.views[0])?.run));
   const phone = matchMedia('(max-width: 520px)').matches;
   const SPEC = {
-    tab: ['images', among(['images', 'dreams', 'evaluation', 'concepts'])],
+    tab: ['images', among(['images', 'dreams', 'evaluation', 'findings'])],
     q: ['', words],
     outcome: ['', among(R.OUTCOMES.map(of => of.key))],
     states: ['', among(R.index.states)],

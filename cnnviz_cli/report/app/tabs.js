@@ -1,4 +1,4 @@
-// Figures of the network itself, dreams and concepts, as a wall; one is opened in a sheet with what is known of it.
+// Figures of the network itself as a wall; one is opened in a sheet with what is known of it.
 (function (R) {
   'use strict';
   const {html, signal, useRef, useState} = V;
