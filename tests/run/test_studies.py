@@ -15,6 +15,7 @@ from PIL import Image
 from run.made_up_study import ENTRY, OF_UNITS, DistanceStudy
 from run.resuming import BROKEN, Listener, files_of, listed, study, tiny_model
 
+from cnnviz_cli.api.study import carry_out_study
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
 from cnnviz_cli.core.families import STUDIES
@@ -198,3 +199,25 @@ def test_files_of_others_are_not_replaced(tmp_path: Path, sources: list[Source])
         with pytest.raises(OutputError, match="was not written by cnnviz"):
             run(out, sources)
         assert (out / name).read_bytes() == b"mine"
+
+
+def test_the_same_from_python(tmp_path: Path, sources: list[Source]) -> None:
+    run(tmp_path / "out", sources)
+    found = carry_out_study(
+        ENTRY.name, "gradcam", "efficientnet_lite0", tmp_path / "in", {}, {"batch_size": 3}, device="cpu"
+    )
+    manifest = manifest_of(tmp_path / "out")
+    assert found.findings.model_dump(mode="json") == manifest["findings"]
+    assert [one.model_dump(mode="json") for one in found.records] == manifest["images"]
+    assert found.figure is not None
+    assert [one.size for one in found.figures_of(found.records[0])] == [(16, 14)]
+    again = found.save(tmp_path / "saved")
+    assert files_of(again).keys() == files_of(tmp_path / "out").keys()
+    pictures = [np.asarray(Image.open(source.path)) for source in sources if source.name != BROKEN]
+    in_memory = carry_out_study(
+        ENTRY.name, "gradcam", "efficientnet_lite0", pictures, {}, {"batch_size": 3}, device="cpu"
+    )
+    assert [one.source for one in in_memory.records] == [f"image-{number:06d}.png" for number in range(len(pictures))]
+    assert in_memory.records[0].outputs[0].statistics.keys() == {"distance"}
+    with pytest.raises(UsageError, match="there is no option 'bath_size'"):
+        carry_out_study(ENTRY.name, "gradcam", "efficientnet_lite0", pictures, {}, {"bath_size": 3})
