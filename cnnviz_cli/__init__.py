@@ -1,6 +1,6 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain`, `evaluate` and `dream` are the ways in from Python, and `export` hands on what a run has found; all
+`explain`, `evaluate`, `dream` and `attack` are the ways in from Python, and `export` hands on what a run has found; all
 else that is named here belongs to them. Nothing is imported until it is asked for, so that the command and its help
 do not wait for torch.
 """
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alone
 
 if TYPE_CHECKING:
+    from cnnviz_cli.api.attack import Attack, attack
     from cnnviz_cli.api.dream import Dream, dream
     from cnnviz_cli.api.evaluate import Evaluation, evaluate
     from cnnviz_cli.api.explain import Networks, Pictures, explain
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "Attack",
     "CnnvizError",
     "DeviceError",
     "Dream",
@@ -48,6 +50,7 @@ __all__ = [
     "Preprocessing",
     "Report",
     "UsageError",
+    "attack",
     "channel",
     "direction",
     "dream",
@@ -60,6 +63,7 @@ __all__ = [
 ]
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
+    "Attack": "api.attack",
     "Dream": "api.dream",
     "Evaluation": "api.evaluate",
     "ExplainedImage": "api.results",
@@ -71,6 +75,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Prediction": "core.records",
     "Preprocessing": "models.input.preprocessing",
     "Report": "api.results",
+    "attack": "api.attack",
     "channel": "api.objectives",
     "direction": "api.objectives",
     "dream": "api.dream",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.method import InputSpec, Recipe, find_method
+from cnnviz_cli.core.method import InputSpec, Recipe, every_method
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.core.scores import CLASSES
 from cnnviz_cli.engine import Plan, observe
@@ -44,7 +44,7 @@ def recipe_of(
 ) -> Recipe:
     """The recipe of a method with these options, for a network whose input has `size` rows and columns."""
     layers = layers_of(net, size)
-    method = find_method(name)
+    method = next(one for one in every_method() if one.name == name)
     scope = method_context(net, layers, InputSpec((size, size), (-1.0,) * 3, (1.0,) * 3))
     return method.build(method.options(**options), replace(scope, rank=rank, counterfactual=counterfactual))
 

@@ -10,7 +10,7 @@ import typer
 from cnnviz_cli import __version__
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import Command, Debug, Group, build_command
-from cnnviz_cli.core.families import DREAM, EVALUATE, FAMILIES, STUDIES
+from cnnviz_cli.core.families import ATTACK, DREAM, EVALUATE, FAMILIES, STUDIES
 
 _RUNS = {family.name: family.summary for family in FAMILIES.values()} | {
     "all": "All four families, and an overview that shows them together."
@@ -21,6 +21,7 @@ _PANELS = {
         EVALUATE: "Which explanation can be trusted: every map judged, beside maps that know nothing of the network."
     },
     "Study a folder of images": {study.name: study.summary for study in STUDIES.values() if study.command},
+    "Attack": {ATTACK.name: ATTACK.summary},
     "Paint": {DREAM.name: DREAM.summary},
     "Look up": {
         "models": "The networks that can be explained, with their published weights.",

@@ -12,11 +12,10 @@ import typer
 from pydantic.fields import FieldInfo
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.evaluate_fields import MAPS, EvaluateFields, readers_of
 from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
-from cnnviz_cli.config.settings import families_of, settings_type
+from cnnviz_cli.config.settings import families_of, own_fields, settings_type
 from cnnviz_cli.config.study_fields import SECTIONS
 from cnnviz_cli.core.families import EVALUATE, SELECTOR
 from cnnviz_cli.core.method import methods
@@ -140,7 +139,7 @@ def _panel(path: SettingPath, side: Flag, command: str) -> str:
         return side.panel
     if _needs_prefix(path, command):
         return f"{side.panel} ({environment_variable((path[0], '...'))})"
-    common = (SELECTOR, *DreamFields.model_fields, *EvaluateFields.model_fields, MAPS)
+    common = (SELECTOR, *own_fields(path[0]), *EvaluateFields.model_fields, MAPS)
     of_method = len(path) == 2 and path[1] not in common
     return readers(path) if of_method else side.panel
 

@@ -19,7 +19,7 @@ from cnnviz_cli.cli.text_layout import align_columns, list_definitions, terminal
 from cnnviz_cli.cli.typer_base import AsJson, Debug
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import DREAM, EVERY_FAMILY, SELECTOR, Family
+from cnnviz_cli.core.families import APART, EVERY_FAMILY, SELECTOR, Family
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.method import InputSpec, LinearHead, Method, MethodContext, find_method
 from cnnviz_cli.core.text import did_you_mean, escape_text
@@ -128,8 +128,8 @@ def methods(
         for one in sorted(registry.methods(group.name), key=lambda one: (one.name != group.default, one.name))
     ]
     if name is not None:
-        painting = family is None and any(one.name == name and one.family == DREAM.name for one in found)
-        found = [find_method(name, DREAM.name if painting else family)]
+        apart = next((one.family for one in found if one.name == name and one.family in APART), None)
+        found = [find_method(name, family or apart)]
     prices = _prices(model, found, allow_code=allow_code, quiet=as_json)
     if as_json:
         described = [_method_record(one, prices.get(one.name)) for one in found]
@@ -183,7 +183,7 @@ def _options(method: Method) -> Iterator[dict[str, Any]]:
         yield {
             "name": path[1],
             "flag": flag_name(path, method.family),
-            "flag_of_all": None if method.family == DREAM.name else flag_name(path, "all"),
+            "flag_of_all": None if method.family in APART else flag_name(path, "all"),
             "variable": environment_variable(path),
             "default": info.default,
             "choices": choices_of(info) or None,
@@ -275,7 +275,7 @@ def _print_one(method: Method, model: str | None, price: Price | None) -> None:
     if rows:
         indent = min(max(len(name) for name, _ in rows), _NAMES) + 4
         print(f"options:\n{list_definitions(rows, width, indent)}")
-        if family is not DREAM:
+        if family.name not in APART:
             print(wrap_paragraphs(f"Under 'cnnviz all', these flags begin with --{family.name}-.", width))
     else:
         print("no options")

@@ -10,12 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.flags import Flags
+from cnnviz_cli.config.attack_fields import check_attack, wanted_class
 from cnnviz_cli.config.errors import combine_errors
 from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.load import LoadedSettings, load_with_origins
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.classes import IMAGENET, Labels
+from cnnviz_cli.core.classes import IMAGENET, Labels, wanted_of
 from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.families import ATTACK
 from cnnviz_cli.core.file_reading import check_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
@@ -133,6 +135,7 @@ def check_request(loaded: LoadedSettings) -> None:
         passes("labels", lambda: found.append(read_labels(Path(str(settings.labels)))))
         # One name alone is that of a question of yes or no, and a second will be made of it.
         labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
+    passes("attack", partial(_check_attack, settings, labels, listing))
     for task in tasks:
         for name, check in task.checks(settings, parse_objective(settings.objective).what, labels):
             passes(name, partial(_point_to_listing, listing, check))
@@ -189,6 +192,14 @@ def _check_palette(setting: str, name: str) -> None:
         check_palettes(name, PALETTES)
     elif name not in SIGNED_PALETTES:
         raise unknown_palette_error(name, SIGNED_PALETTES)
+
+
+def _check_attack(settings: Settings, labels: Labels, listing: str) -> None:
+    if settings.command == ATTACK.name:
+        check_attack(settings)
+        wanted = wanted_class(settings)
+        if wanted is not None and labels.names:
+            _point_to_listing(listing, partial(wanted_of, wanted, labels))
 
 
 def _point_to_listing(listing: str, check: Callable[[], object]) -> None:

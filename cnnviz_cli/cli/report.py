@@ -133,11 +133,10 @@ def report(
 def options_of(**asked: Any) -> ReportOptions:
     """The options of a page with what only this room knows: methods' titles, commands, and where progress is shown."""
     from cnnviz_cli.config.command_line import figure_commands
-    from cnnviz_cli.core.families import DREAM
-    from cnnviz_cli.core.method import methods
+    from cnnviz_cli.core.method import every_method
     from cnnviz_cli.report import ReportOptions
 
-    titles = {one.name: one.title for family in (None, DREAM.name) for one in methods(family)}
+    titles = {one.name: one.title for one in every_method()}
     return ReportOptions(titles=titles, commands=figure_commands, progress=_Progress(), **asked)
 
 

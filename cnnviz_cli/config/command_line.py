@@ -9,9 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 from cnnviz_cli.config.names import SettingPath, field_at, flag_name, setting_paths
-from cnnviz_cli.config.settings import Settings, flag_of, settings_type
+from cnnviz_cli.config.settings import Settings, flag_of, own_fields, settings_type
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import FAMILIES, SELECTOR
+from cnnviz_cli.core.families import ATTACK, FAMILIES, SELECTOR
 from cnnviz_cli.core.method import find_method
 from cnnviz_cli.core.text import escape_text
 
@@ -47,7 +47,7 @@ def figure_commands(facts: Mapping[str, Any]) -> FigureCommand:
 
 def _parts(config: Mapping[str, Any], family: str, method: str | None, layer: str | None) -> tuple[str, str] | None:
     """What stands before and behind the image's name; None where no command gives this figure."""
-    if family not in FAMILIES or method is None:
+    if family not in (*FAMILIES, ATTACK.name) or method is None:
         return None
     try:
         options = {item.name for item in fields(find_method(method, family).options)}
@@ -56,7 +56,7 @@ def _parts(config: Mapping[str, Any], family: str, method: str | None, layer: st
     own = {**(config.get(family) or {}), SELECTOR: [method]}
     if layer is not None and "layer" in own:
         own["layer"] = [layer]
-    read = {name: value for name, value in own.items() if name in options or name == SELECTOR}
+    read = {name: value for name, value in own.items() if name in options or name in (SELECTOR, *own_fields(family))}
     words = [word for path, value in _changed({**config, family: read}, family) for word in _flag(path, value, family)]
     return f"cnnviz {family}", escape_text(shlex.join(words))
 

@@ -14,7 +14,7 @@ from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import field_at, section_type
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import DREAM, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import EVERY_FAMILY, SELECTOR
 from cnnviz_cli.core.method import unknown_method_message
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
@@ -101,7 +101,7 @@ def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settin
     if details["type"] == "extra_forbidden":
         place = layer.place(loc, key=True)
         what, fix = _unknown_key(loc, kind)
-    elif details["type"] == "literal_error" and loc[0] in (*FAMILIES, DREAM.name) and loc[1] == SELECTOR:
+    elif details["type"] == "literal_error" and loc[0] in EVERY_FAMILY and loc[1] == SELECTOR:
         place = layer.place(loc)
         what, fix = unknown_method_message(str(given), str(loc[0]))
     elif details["type"] == "unknown_key":

@@ -11,7 +11,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from cnnviz_cli.config.dream_fields import DreamFields
 from cnnviz_cli.config.errors import SettingsSource, SourcePlace, combine_errors, explain_errors, split_errors
 from cnnviz_cli.config.evaluate_fields import MAPS, EvaluateFields, check_annotations, evaluate_fields, readers_of
 from cnnviz_cli.config.names import (
@@ -23,7 +22,7 @@ from cnnviz_cli.config.names import (
     field_at,
     flag_name,
 )
-from cnnviz_cli.config.settings import Settings, families_of, flag_of, settings_type
+from cnnviz_cli.config.settings import Settings, families_of, flag_of, own_fields, settings_type
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import EVALUATE, SELECTOR
@@ -244,7 +243,7 @@ def _check_idle_flags(settings: Settings, flags: Mapping[SettingPath, Any], comm
         family = path[0]
         if len(path) == 1 or path[1] == SELECTOR or family not in families_of(command):
             continue
-        if path[1] in DreamFields.model_fields:  # which are of no method
+        if path[1] in own_fields(family):
             continue
         chosen = settings.selected_methods(family)
         if not any(path[1] in {f.name for f in fields(method.options)} for method, _ in chosen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from hashlib import sha256
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, create_m
 
 import cnnviz_cli.methods  # noqa: F401  (registers the methods, whose options are settings)
 from cnnviz_cli.config import values
+from cnnviz_cli.config.attack_fields import AttackFields
 from cnnviz_cli.config.dream_fields import DREAM_FILES, DreamFields, recorded_terms, without_folders
 from cnnviz_cli.config.evaluate_fields import evaluation_section, quick_methods, recorded_evaluation
 from cnnviz_cli.config.fields import (
@@ -28,9 +29,9 @@ from cnnviz_cli.config.fields import (
     setting,
 )
 from cnnviz_cli.config.study_fields import SECTIONS, recorded_section, study_sections
-from cnnviz_cli.core.families import ALL, DREAM, EVALUATE, FAMILIES, SELECTOR, Family
+from cnnviz_cli.core.families import ALL, ATTACK, DREAM, EVALUATE, EVERY_FAMILY, FAMILIES, SELECTOR, Family
 from cnnviz_cli.core.measures import measures
-from cnnviz_cli.core.method import Method, find_method, methods
+from cnnviz_cli.core.method import Method, every_method, find_method, methods
 from cnnviz_cli.tasks.spec import parse_objective
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
         recorded = {name: whole[name] for name in Settings.model_fields if flag_of(type(self), name).recorded}
         for family in families_of(self.command):
             read = {item.name for method, _ in self.selected_methods(family) for item in fields(method.options)}
+            read.update(own_fields(family))
             if family == DREAM.name:
-                read |= DreamFields.model_fields.keys()
                 named = {name: _file_name(path) for name in DREAM_FILES if (path := whole[family][name])}
                 judges = [without_folders(text) for text in whole[family]["judge"]]
                 whole[family] |= named | {"term": recorded_terms(whole[family]["term"]), "judge": judges}
@@ -137,19 +138,19 @@ def families_of(command: str) -> tuple[str, ...]:
     """The families a command runs: its own, or every one that ``all`` does; a study's command none."""
     if command in SECTIONS:
         return ()
-    return (command,) if command in (*FAMILIES, DREAM.name) else tuple(FAMILIES)
+    return (command,) if command in EVERY_FAMILY else tuple(FAMILIES)
 
 
 def settings_type(command: str) -> type[Settings]:
     """The class of a command's settings; under ``all`` some options have a default of their own."""
-    registered = [m.name for family in (None, DREAM.name) for m in methods(family)]
+    registered = [m.name for m in every_method()]
     return _settings_type(command, (*registered, *(m.name for m in measures()), *SECTIONS))
 
 
 @cache
 def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]:
     sections: dict[str, Any] = {}
-    for family in (*FAMILIES.values(), DREAM):
+    for family in EVERY_FAMILY.values():
         section = _section_type(family, command)
         sections[family.name] = (section, Field(default_factory=section, description=family.summary))
     section = evaluation_section(command, _with_lower_bound)
@@ -158,6 +159,15 @@ def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]
     made = create_model("Settings", __base__=Settings, __module__=__name__, **sections)
     made.command = command
     return made
+
+
+_BASES: Mapping[str, type[BaseModel]] = {DREAM.name: DreamFields, ATTACK.name: AttackFields}
+"""What the sections of some families have beside their methods' options."""
+
+
+def own_fields(family: str) -> Collection[str]:
+    """The settings of a family that are of no method, but of all."""
+    return _BASES[family].model_fields.keys() if family in _BASES else ()
 
 
 def _section_type(family: Family, command: str) -> type[BaseModel]:
@@ -174,8 +184,11 @@ def _section_type(family: Family, command: str) -> type[BaseModel]:
         several = values.one_or_more(Literal[(ALL, *names)], empty=True)
         selector, chosen = Annotated[several, unique, BeforeValidator(values.split_at_commas)], quick_methods(names)
     members: dict[str, Any] = {SELECTOR: (selector, setting(panel, chosen, text, "METHOD"))}
+    base = _BASES.get(family.name)
     for registered in methods(family.name):
-        new = [item for item in fields(registered.options) if item.name not in members]  # the registry sees to equality
+        # Of those of the same name the registry sees to equality; a base says more exactly what one may be.
+        known = members.keys() | (base.model_fields.keys() if base else set())
+        new = [item for item in fields(registered.options) if item.name not in known]
         hints = get_type_hints(registered.options) if new else {}
         for item in new:
             default = item.metadata.get("in_all", item.default) if in_all else item.default
@@ -183,8 +196,8 @@ def _section_type(family: Family, command: str) -> type[BaseModel]:
             metavar = f"{word}|N" if (word := _word_beside_count(hints[item.name])) else ""
             members[item.name] = (annotation, setting(panel, default, item.metadata["help"], metavar))
     made = f"{family.name.capitalize()}Section"
-    if family is DREAM:
-        return create_model(made, __base__=DreamFields, __module__=__name__, **members)
+    if base is not None:
+        return create_model(made, __base__=base, __module__=__name__, **members)
     return create_model(made, __config__=CLOSED_CONFIG, __module__=__name__, **members)
 
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.families import EVERY_FAMILY, FAMILIES
 from cnnviz_cli.core.figure_settings import parse_figure_size, parse_scale
 from cnnviz_cli.core.text import did_you_mean, escape_text
 
@@ -281,10 +281,10 @@ AUTO_PALETTE = "auto"
 @cache
 def palette_of(setting: str, family: str) -> str:
     """The palette of a family's maps by a setting that `check_palettes` takes: the last word that is about it."""
-    chosen = FAMILIES[family].palette
+    chosen = EVERY_FAMILY[family].palette
     for about, name in _parse_palettes(setting):
         if about in ("", family):
-            chosen = FAMILIES[family].palette if name == AUTO_PALETTE else name
+            chosen = EVERY_FAMILY[family].palette if name == AUTO_PALETTE else name
     return chosen
 
 

@@ -70,6 +70,15 @@ def contrast_of(spec: str | int, labels: Labels) -> Rank:
     return 0 if _TOP.fullmatch(str(spec).strip()) else _rank(spec, labels, "--contrast")
 
 
+def wanted_of(spec: str | int, labels: Labels) -> Rank:
+    """The class that an attack is to reach: the index or the name of one, or ``true``. Raises UsageError."""
+    word = str(spec).strip().casefold()
+    if word == PREDICTED or _TOP.fullmatch(word):
+        what = f"'{escape_text(word, 60)}' is what the network says already"
+        raise UsageError(what, where="--to", fix="Name the class that it is to say instead.")
+    return _rank(spec, labels, "--to")
+
+
 def top_count(spec: str | int, labels: Sequence[object], where: str = "--target") -> int | None:
     """K where `spec` is ``topK``, else None. Raises UsageError if K is 0 or more than there are classes."""
     found = _TOP.fullmatch(str(spec).strip())

@@ -64,8 +64,18 @@ DREAM = Family(
 )
 """A family with a command of its own, which paints a picture where others explain one; ``all`` leaves it out."""
 
-EVERY_FAMILY: Mapping[str, Family] = {**FAMILIES, DREAM.name: DREAM}
-"""Those that ``all`` runs, and the one that it leaves out."""
+ATTACK = Family(
+    "attack",
+    "pgd",
+    "The smallest change of an image that flips its label, and the explanation before and after it.",
+)
+"""A family with a command of its own, which changes the image that is explained; ``all`` leaves it out."""
+
+APART: Mapping[str, Family] = {DREAM.name: DREAM, ATTACK.name: ATTACK}
+"""The families that ``all`` leaves out."""
+
+EVERY_FAMILY: Mapping[str, Family] = {**FAMILIES, **APART}
+"""Those that ``all`` runs, and those that it leaves out."""
 
 
 @value

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import ALL, DREAM, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import ALL, EVERY_FAMILY, FAMILIES, SELECTOR
 from cnnviz_cli.core.layers import LayerInfo, Layers
 from cnnviz_cli.core.needs import Evidence, Need
 from cnnviz_cli.core.objectives import Contrast, Negated, Objective, TargetLogit, TargetProbability
@@ -59,6 +59,7 @@ class MethodContext:
         region: whether a part of a photograph is named that alone may change.
         find_attention: gives how many layers of attention mix the network's tokens; looking for them costs a forward.
         spectrum: whether the caller brings the amplitudes of other pictures, see `core.ascent.Spectrum`.
+        wanted_rank: which of the image's targets an attack is to reach, if it is to reach one (--to).
     """
 
     layers: Layers
@@ -76,6 +77,7 @@ class MethodContext:
     region: bool = False
     spectrum: bool = False
     find_attention: Callable[[], int] = lambda: 0
+    wanted_rank: int | None = None
 
     def find_layers(self, selectors: Sequence[str]) -> dict[str, LayerInfo]:
         """The layers that the selectors mean, low to high, by name. Raises as `Layers.resolve`."""
@@ -254,7 +256,7 @@ def method(
             raise ValueError(f"no method can be called {name!r}: commas list names, and {ALL} is every one")
         if name in _METHODS:
             raise ValueError(f"the method name {name!r} is taken")
-        if family not in (*FAMILIES, DREAM.name):
+        if family not in EVERY_FAMILY:
             raise ValueError(f"{name}: unknown family {family!r}")
         check_options(name, options, {other.name: other.options for other in methods(family)})
         # Under -OO there are no docstrings; what it shows is then said by its title alone.
@@ -270,6 +272,11 @@ def method(
 def methods(family: str | None = None) -> Iterator[Method]:
     """The registered methods of a family, or of all that ``all`` runs, in the order of registration."""
     return (m for m in tuple(_METHODS.values()) if m.family == family or (family is None and m.family in FAMILIES))
+
+
+def every_method() -> Iterator[Method]:
+    """The registered methods of all families, those that ``all`` leaves out among them."""
+    return (m for m in tuple(_METHODS.values()))
 
 
 def find_method(name: str, family: str | None = None) -> Method:

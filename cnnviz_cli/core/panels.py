@@ -134,6 +134,10 @@ class Panel:
         """What a picked panel knows of its state beside its parts."""
         return None
 
+    def named_classes(self) -> tuple[int, ...]:
+        """Of a picked panel the classes, by index, of which its figure says the names beside that of its target."""
+        return ()
+
     @property
     def takes_scale(self) -> bool:
         """Whether it can be drawn on a scale that is not its own."""
@@ -311,6 +315,58 @@ class Dreamed(Panel):
 
     def parts(self) -> list[Values]:
         return [self.values]
+
+
+@value
+class Attacked(Panel):
+    """An image that was changed until the network took it for something else, and the explanation before and after.
+
+    Attributes:
+        values: (B, C, H, W) what the network was given in the end, normalised.
+        original: (B, C, H, W) what it was given of the image.
+        black, white: the ends of the range of pixel values, normalised, in each channel.
+        norm: how the change was measured, in words.
+        budget: how large it was allowed to be, in pixel values.
+        before, after: the explanation for the class that was attacked, and for that which the network then says.
+        explained_by: what made both.
+        classes: (B, 3) indices: what the image was taken for, what it is after the attack, and the class that was
+            attacked.
+        wanted: (B,) the class that was to be reached, if one was.
+    """
+
+    values: Values
+    original: Values
+    black: tuple[float, ...]
+    white: tuple[float, ...]
+    norm: str
+    budget: float
+    before: SingleMap
+    after: SingleMap
+    explained_by: str
+    classes: Values
+    wanted: Values | None = None
+
+    def arrays(self) -> Mapping[str, Values]:
+        return {"attacked": self.values, "change": self.change()}
+
+    def change(self) -> Values:
+        """(B, C, H, W) in pixel values from 0 to 1, or (C, H, W) of a picked panel."""
+        from cnnviz_cli.core.layers import as_tensor
+
+        old, new = as_tensor(self.original), as_tensor(self.values)
+        span = (new.new_tensor(self.white) - new.new_tensor(self.black)).view(-1, 1, 1)
+        found = (new - old) / span.where(span != 0, span.new_ones(()))
+        return found if hasattr(self.values, "detach") else found.numpy()
+
+    def parts(self) -> list[Values]:
+        return [self.values]
+
+    def own_state(self) -> State | None:
+        return "ok"  # a label that stays is a result, and one of a picture without contrast, too
+
+    def named_classes(self) -> tuple[int, ...]:
+        found = [int(index) for index in self.classes]
+        return tuple(dict.fromkeys([*found, *([] if self.wanted is None else [int(self.wanted)])]))
 
 
 @value

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cnnviz_cli.core.draws import generator
 from cnnviz_cli.core.layers import upsample
 from cnnviz_cli.core.panels import Filters, InputProjection, Panel, PixelMap, Projections, SingleMap
+from cnnviz_cli.core.rank_statistics import mid_ranks
 from cnnviz_cli.core.scores import SLACK
 from cnnviz_cli.core.value import value
 
@@ -166,6 +167,17 @@ def ranks(values: NDArray[Any], seed: int) -> NDArray[np.int64]:
     places = np.empty(flat.size, dtype=np.int64)
     places[order] = np.arange(flat.size)
     return places
+
+
+AGREEMENT_CELLS = 14
+"""Cells a side over which maps are compared with each other: no finer than the maps of most layers."""
+
+
+def agreement_order(reading: Reading) -> NDArray[np.float64] | None:
+    """(n,) the ranks of a map's cells, which are correlated with those of another; None if it cannot be judged."""
+    if reading.undone:
+        return None
+    return mid_ranks(cell_sums(reading.order, min(AGREEMENT_CELLS, *reading.order.shape), mean=True))
 
 
 def cells_of(length: int, cells: int) -> NDArray[np.int64]:

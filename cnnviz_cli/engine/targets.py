@@ -16,17 +16,25 @@ class TargetSelector:
     """The targets of a run, ready to be chosen for a batch.
 
     Attributes:
+        contrast: what the targets are told apart from.
+        wanted: what an attack on them is to reach.
         truths: for each image of the batch the class that is true of it, None where that is unknown.
     """
 
     ranks: tuple[Rank, ...]
     contrast: Rank | None = None
+    wanted: Rank | None = None
     truths: tuple[int | None, ...] | None = None
 
     @property
     def contrast_rank(self) -> int | None:
         """The rank among the chosen classes of the one that the others are told apart from."""
         return None if self.contrast is None else len(self.ranks)
+
+    @property
+    def wanted_rank(self) -> int | None:
+        """The rank among the chosen classes of the one that an attack is to reach."""
+        return None if self.wanted is None else self.width - 1
 
     @property
     def width(self) -> int:
@@ -41,7 +49,7 @@ class TargetSelector:
     @property
     def needs_truth(self) -> bool:
         """Whether nothing can be explained of an image whose true class is unknown."""
-        return self.contrast == TRUE or set(self.ranks) == {TRUE}
+        return TRUE in (self.contrast, self.wanted) or set(self.ranks) == {TRUE}
 
     def with_truths(self, truths: Sequence[int | None]) -> TargetSelector:
         """The same targets for a batch with these true classes."""
@@ -81,7 +89,7 @@ class TargetSelector:
 
     @property
     def _columns(self) -> tuple[Rank, ...]:
-        return self.ranks if self.contrast is None else (*self.ranks, self.contrast)
+        return (*self.ranks, *(one for one in (self.contrast, self.wanted) if one is not None))
 
     def _true(self, order: Tensor, otherwise: Tensor) -> Tensor:
         if self.truths is None or len(self.truths) != len(order):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from cnnviz_cli.core.figure_settings import NATURAL_SIZE, FigureSize, Scale
@@ -87,6 +87,7 @@ class Caption:
     against: str = ""  # the target, if so, in words: "against espresso"
     joint: str = ", "  # what stands between the title and the layer
     findings: tuple[Finding, ...] = ()  # what was found out about the map, the first the most important
+    classes: Mapping[int, str] = field(default_factory=dict)  # by index the names of further classes of the panel
 
     @property
     def heading(self) -> str:

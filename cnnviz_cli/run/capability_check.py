@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cnnviz_cli.core.errors import EvidenceError, UsageError
-from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.families import EVERY_FAMILY
 from cnnviz_cli.core.method import Method, MethodContext, Recipe, methods
 from cnnviz_cli.core.needs import Need
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
@@ -148,7 +148,7 @@ def _with_method(error: UsageError, one: MethodRequest, fix: str = "") -> UsageE
 
 
 def _alternatives(refused: Method, scope: MethodContext) -> str:
-    known = sorted(methods(refused.family), key=lambda one: (one.name != FAMILIES[one.family].default, one.name))
+    known = sorted(methods(refused.family), key=lambda one: (one.name != EVERY_FAMILY[one.family].default, one.name))
     recipes = ((one.name, _default_recipe(one, scope)) for one in known if one is not refused)
     found = [name for name, recipe in recipes if recipe is not None and plain(recipe)][:3]
     if not found:
@@ -166,7 +166,8 @@ def _default_recipe(method: Method, scope: MethodContext) -> Recipe | None:
 
 def _suggest_commands(refused: Method, session: Session) -> str:
     known = sorted(
-        methods(), key=lambda one: (one.family != refused.family, one.name != FAMILIES[one.family].default, one.name)
+        methods(),
+        key=lambda one: (one.family != refused.family, one.name != EVERY_FAMILY[one.family].default, one.name),
     )
     recipes = {one.name: _default_recipe(one, session.context) for one in known if one is not refused}
     explaining = {name: one for name, one in recipes.items() if one is not None and one.follows_target and plain(one)}

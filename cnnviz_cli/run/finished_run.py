@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ImageError, UsageError
-from cnnviz_cli.core.families import DREAM, EVALUATE, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import ATTACK, DREAM, EVALUATE, FAMILIES, SELECTOR
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.records import ImageRecord, Manifest
 from cnnviz_cli.core.text import escape_text
@@ -53,6 +53,9 @@ class FinishedRun:
         command = manifest.run.command
         if command == DREAM.name:
             what = f"'{shown}' holds painted pictures, and no maps of images"
+            raise UsageError(what, where="--maps", fix="Name a run of: cnnviz gradcam IMAGES --save-arrays")
+        if command == ATTACK.name:
+            what = f"'{shown}' holds attacked images, and no maps by themselves"
             raise UsageError(what, where="--maps", fix="Name a run of: cnnviz gradcam IMAGES --save-arrays")
         images = {one.sha256: one for one in manifest.images if one.arrays and one.sha256}
         if not images:

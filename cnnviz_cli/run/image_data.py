@@ -56,12 +56,14 @@ class Wording:
         model: the network and its weights.
         layers: what a layer is called in captions, where that is not its name.
         depths: by layer its number from the input up, in digits of one length; file names then sort by depth.
+        classes: what the classes of a classifier are called, by index.
     """
 
     model: str
     layers: Mapping[str, str] = field(default_factory=dict)
     depths: Mapping[str, str] = field(default_factory=dict)
     counterfactual: bool = False
+    classes: Sequence[str] = ()
 
 
 def style_of(settings: Settings) -> Style:

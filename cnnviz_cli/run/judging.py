@@ -26,8 +26,8 @@ from cnnviz_cli.core.judgements import JudgedImage, MapAgreement
 from cnnviz_cli.core.measures import Again, Measure, Mosaics, Trial
 from cnnviz_cli.core.method import Recipe
 from cnnviz_cli.core.panels import Panel
-from cnnviz_cli.core.rank_statistics import mid_ranks, pearson
-from cnnviz_cli.core.readings import cell_sums, read_map, why_not_judged
+from cnnviz_cli.core.rank_statistics import pearson
+from cnnviz_cli.core.readings import agreement_order, read_map, why_not_judged
 from cnnviz_cli.core.records import Cost
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text
@@ -42,9 +42,6 @@ from cnnviz_cli.run.judge import Batch, Judge, MapName, MeasureRequest
 from cnnviz_cli.run.kept_maps import KeptExplainer
 from cnnviz_cli.run.recipe_plans import plan_recipes
 from cnnviz_cli.run.remains import removes, with_remains
-
-AGREEMENT_CELLS = 14
-"""Cells a side over which maps are compared with each other: no finer than the maps of most layers."""
 
 UNMARKED = "nothing says what is marked in the images: --annotations"
 
@@ -277,9 +274,7 @@ def agreement_of(panels: Sequence[Sequence[Panel]], size: tuple[int, int]) -> Ma
     ]
     if len(places) < 2:
         return None
-    cells = min(AGREEMENT_CELLS, *size)
-    readings = [read_map(panels[number][at], size) for number, at in places]
-    orders = [None if one.undone else mid_ranks(cell_sums(one.order, cells, mean=True)) for one in readings]
+    orders = [agreement_order(read_map(panels[number][at], size)) for number, at in places]
     rows = [[None if one is None or other is None else pearson(one, other) for other in orders] for one in orders]
     known = tuple(tuple(None if one is None or np.isnan(one) else one for one in row) for row in rows)
     return MapAgreement(tuple(places), known)

@@ -398,6 +398,7 @@ def build_caption(
         counterfactual=is_counterfactual,
         against=target.against if target else "",
         joint=" of " if panel.of_layer else ", ",
+        classes={index: wording.classes[index] for index in panel.named_classes()},
     )
 
 

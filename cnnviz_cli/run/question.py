@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnviz_cli.config.attack_fields import wanted_class
 from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.classes import Labels
+from cnnviz_cli.core.classes import TRUE, Labels, Rank, missing_truth, wanted_of
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import MethodContext
 from cnnviz_cli.core.text import escape_text
@@ -74,6 +75,7 @@ class Question:
         return replace(
             scope,
             contrast_rank=self.targets.contrast_rank,
+            wanted_rank=self.targets.wanted_rank,
             counterfactual=self.counterfactual,
             probable=self.probable,
             sigmoid=self.sigmoid,
@@ -156,7 +158,7 @@ def question_for(
     question = Question(
         task=task,
         labels=labels,
-        targets=TargetSelector(asked.ranks, asked.contrast),
+        targets=TargetSelector(asked.ranks, asked.contrast, _wanted(settings, labels)),
         describer=asked.describer,
         sigmoid=asked.sigmoid,
         probable=settings.score == "probability",
@@ -168,6 +170,17 @@ def question_for(
     )
     # Nothing is read any more, and half of the weights are those of the text.
     return question, replace(context.model, text=None)
+
+
+def _wanted(settings: Settings, labels: Labels) -> Rank | None:
+    """The class that an attack is to reach. Raises UsageError if there is no such class."""
+    named = wanted_class(settings)
+    if named is None:
+        return None
+    found = wanted_of(named, labels)
+    if found == TRUE and settings.truth is None:
+        raise missing_truth("--to")
+    return found
 
 
 def _annotations_of(

@@ -237,6 +237,7 @@ class Session:
             layers=called,
             depths={name: f"{number:0{width}}" for number, name in enumerate(names, 1)},
             counterfactual=self.question.counterfactual,
+            classes=self.model.labels if self.context.classes else (),
         )
 
 

@@ -23,7 +23,7 @@ from cnnviz_cli.config.names import flag_name, setting_paths
 from cnnviz_cli.config.settings import config_schema, families_of, settings_type
 from cnnviz_cli.core import method as registry
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.families import ALL, FAMILIES
+from cnnviz_cli.core.families import ALL, APART, FAMILIES
 from cnnviz_cli.core.method import MethodContext, Recipe, method, methods, option
 from cnnviz_cli.core.needs import Evidence, Gradient, Need, Scores
 from cnnviz_cli.core.records import Cost
@@ -122,7 +122,7 @@ def test_the_list_as_one_object(cnnviz: Command) -> None:
     found = json.loads(cnnviz("methods", "--json").out)
     assert found["model"] is None
     described = {entry["name"]: entry for entry in found["methods"]}
-    assert set(described) == {m.name for m in (*methods(), *methods("dream"))}
+    assert set(described) == {m.name for family in (None, *APART) for m in methods(family)}
     assert described["deconvnet"]["default"]
     assert not described["class"]["default"]
     assert "cost" not in described["x+y"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import tiny
@@ -14,13 +14,13 @@ from running import Runner, given_for, numbers, recipe_of, run_method
 from torch import Tensor, nn
 
 import cnnviz_cli.methods  # noqa: F401
-from cnnviz_cli.core.families import FAMILIES
+from cnnviz_cli.core.families import ATTACK, EVERY_FAMILY, FAMILIES
 from cnnviz_cli.core.method import Method, methods
 from cnnviz_cli.core.needs import Evidence, UndeclaredError
 from cnnviz_cli.core.panels import Panel
 from cnnviz_cli.engine import Plan, observe
 
-METHODS = {m.name: m for m in methods()}
+METHODS = {m.name: m for family in (None, ATTACK.name) for m in methods(family)}
 
 TRANSFORMERS = ("attention-rollout", "legrad", "transformer-attribution")
 """Methods that read attention, which no convolutional network has."""
@@ -39,6 +39,10 @@ QUICK = {
 """Options that say how much work a method does, small: a law holds for any amount."""
 
 
+UNKNOWN = ("map_similarity", "map_similarity_same_class")
+"""Statistics that are not known of maps that say nothing."""
+
+
 def quick(name: str, **changed: Any) -> dict[str, Any]:
     """The options of a method: `changed`, little work, otherwise the defaults."""
     names = {item.name for item in fields(METHODS[name].options)}
@@ -53,7 +57,7 @@ def variations(method: Method) -> Iterator[dict[str, Any]]:
             yield {item.name: not item.default}
         elif int in get_args(hints[item.name]):  # a number, or the default, a word
             yield {item.name: item.default if item.name in QUICK else 2}
-        elif get_origin(hints[item.name]) is not tuple and get_args(hints[item.name]):
+        elif get_origin(hints[item.name]) is Literal:
             yield from ({item.name: choice} for choice in get_args(hints[item.name]) if choice != item.default)
         elif hints[item.name] is int and item.name not in QUICK:
             yield {item.name: 2}
@@ -117,7 +121,7 @@ def test_results_are_finite_even_for_a_constant_image_and_a_dead_layer(
     for net in (alive, dead):
         for panel in run(name, net, batch, **quick(name, **options)):
             for key, values in numbers(panel).items():
-                assert values.double().isfinite().all(), key
+                assert key in UNKNOWN or values.double().isfinite().all(), key
 
 
 @each_method
@@ -212,12 +216,12 @@ def test_the_registry_says_what_a_reader_needs(name: str) -> None:
     method = METHODS[name]
     assert method.summary.endswith(".")
     assert "http" in method.paper
-    assert method.family in FAMILIES
+    assert method.family in EVERY_FAMILY
     for item in fields(method.options):
         assert item.metadata["help"].endswith("."), item.name
     hash(method.options())
 
 
 def test_each_familys_default_is_registered() -> None:
-    for family in FAMILIES.values():
+    for family in (*FAMILIES.values(), ATTACK):
         assert METHODS[family.default].family == family.name
