@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
@@ -79,7 +80,9 @@ class SumTerm(BaseModel):
     unit: Annotated[str | None, BeforeValidator(_as_text, json_schema_input_type=str | int | None)] = Field(
         None, description="A channel of the layer, or one position of it: 12, 12@centre, 12@3,4."
     )
-    direction: values.OptionalFile = Field(None, description="A file of numpy's with a number for each channel.")
+    direction: values.OptionalFile = Field(
+        None, description="A file of numpy's with a number for each channel, or a concept: concepts.npz:3."
+    )
     like: values.OptionalFile = Field(None, description="An image that the layer's maps are to resemble.")
     weight: float = Field(1.0, description="What it is multiplied by; a negative one takes away.")
 
@@ -138,7 +141,10 @@ class DreamFields(BaseModel):
         "UNIT",
     )
     direction: values.OptionalFile = _subject(
-        None, "A direction in the space of the layer's channels: a file of numpy's with a number for each.", "FILE.npy"
+        None,
+        "A direction in the space of the layer's channels: a file of numpy's with a number for each, or a concept that "
+        "cnnviz concepts has found, by its number, which names its layer, too.",
+        "FILE.npy|concepts.npz:N",
     )
     like: values.OptionalFile = _subject(
         None, "Paint what resembles this image to the layer, wherever in it (guided).", "IMAGE"
@@ -223,7 +229,21 @@ def dream_files(settings: Any) -> dict[str, Path]:
     found = {name: getattr(section, name) for name in DREAM_FILES}
     for number, term in enumerate(section.term, 1):
         found |= {f"term {number}, {name}": getattr(term, name) for name in TERM_FILES}
-    return {name: path for name, path in found.items() if path is not None}
+    return {name: concept_of(path)[0] for name, path in found.items() if path is not None}
+
+
+_CONCEPT = re.compile(r"(.+\.npz):([0-9]{1,6})", re.IGNORECASE)
+
+
+def concept_of(path: Path) -> tuple[Path, int | None]:
+    """The file of a direction, and which of its concepts is meant, counted from 1: 3 of ``concepts.npz:3``, or None."""
+    found = _CONCEPT.fullmatch(path.name)
+    return (path, None) if found is None else (path.with_name(found[1]), int(found[2]))
+
+
+def names_layer(direction: Path | None) -> bool:
+    """Whether a direction says itself which layer it is of."""
+    return direction is not None and concept_of(direction)[1] is not None
 
 
 def term_place(number: int) -> str:
@@ -290,8 +310,9 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
         raise UsageError(what, where="--layer", fix=f"For instance: --term '{TERM_EXAMPLE}'")
     for number, term in enumerate(fields.term, 1):
         _check_term(term, number)
+    _check_direction(fields.direction)
     if not images:
-        if inside and not fields.layer and not fields.term:
+        if inside and not fields.layer and not fields.term and not names_layer(fields.direction):
             raise UsageError(
                 f"--{inside[0]} is about a layer, and none is named",
                 where=f"--{inside[0]}",
@@ -308,6 +329,12 @@ def check_images(fields: DreamFields, *, targets: bool, images: bool) -> None:
         raise UsageError("one picture cannot be animated", where="--animate", fix="Ask for more: --frames 48")
 
 
+def _check_direction(direction: Path | None) -> None:
+    if direction is not None and direction.suffix.lower() == ".npz":
+        what, shown = "a file of concepts holds several of them", escape_text(str(direction), 200)
+        raise UsageError(what, where="--direction", fix=f"Say which: --direction {shown}:1")
+
+
 def _check_size(size: tuple[int, ...], *, images: bool) -> None:
     if images and size and size[0] != size[1]:
         fix = f"Name their longer side: --size {max(size)}"
@@ -319,7 +346,7 @@ def _check_size(size: tuple[int, ...], *, images: bool) -> None:
 
 def _check_term(term: SumTerm, number: int) -> None:
     where, within = term_place(number), [name for name in ("unit", *TERM_FILES) if getattr(term, name) is not None]
-    if term.target is None and not term.layer:
+    if term.target is None and not term.layer and not names_layer(term.direction):
         what = f"{within[0]} is about a layer, and none is named" if within else "it names neither a class nor a layer"
         raise UsageError(what, where=where, fix=f"For instance {TERM_EXAMPLE}, or {{target: espresso}}.")
     if term.target is not None and (term.layer or within):

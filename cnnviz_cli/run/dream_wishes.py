@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnviz_cli.config.dream_fields import DreamFields, SumTerm, names_targets, term_place
+from cnnviz_cli.config.dream_fields import DreamFields, SumTerm, concept_of, names_targets, term_place
 from cnnviz_cli.core.classes import TRUE, class_index
 from cnnviz_cli.core.dream_subjects import directions_of, layer_to_dream, parse_units
 from cnnviz_cli.core.errors import UsageError
@@ -21,7 +21,9 @@ from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.objectives import ClassScore, Objective, Sum
 from cnnviz_cli.core.records import SingleSubject, Subject, Term
 from cnnviz_cli.core.text import escape_text, list_some
-from cnnviz_cli.core.unit_objectives import Energy, Likeness, OfLayer
+from cnnviz_cli.core.unit_objectives import Direction, Energy, Likeness, OfLayer
+from cnnviz_cli.files.tables.concept_file import read_concepts
+from cnnviz_cli.run.concept_network import check_network_of
 from cnnviz_cli.run.dream_pictures import read_guide
 from cnnviz_cli.run.session import Session
 
@@ -81,24 +83,33 @@ def find_wishes(session: Session, fields: DreamFields, vectors: Vectors, *, imag
         if False not in kinds:
             return
         default = False
+    concept = _concept_of(session, fields.direction, fields.layer)
+    if concept is not None:
+        yield Wish(Subject(layer=concept.layer, direction=concept.name), concept)
+        return
     if fields.layer:
         layers = context.layers.resolve(fields.layer)
     else:
         layers = (layer_to_dream(context.layers, context.input_spec.size),)
     for layer in layers:
-        info = context.layers[layer]
-        if fields.unit:
-            for unit in dict.fromkeys(one for text in fields.unit for one in parse_units(text, info.shape[0])):
-                objective = unit.of(layer)
-                _check_position(objective.at, info)
-                yield Wish(Subject(layer=layer, channel=unit.channel, at=unit.at), objective)
-        elif fields.direction is not None:
-            numbers = _numbers_of(fields.direction, vectors)
-            for direction in directions_of(numbers, info, fields.direction.stem):
-                yield Wish(Subject(layer=layer, direction=direction.name), direction)
-        else:
-            whole: OfLayer = Energy(layer) if fields.like is None else Likeness(layer, GUIDE)
-            yield Wish(Subject(layer=layer, like=_name_of(fields.like)), whole, for_class=default)
+        yield from _layer_wishes(context.layers[layer], fields, vectors, default)
+
+
+def _layer_wishes(info: LayerInfo, fields: DreamFields, vectors: Vectors, default: bool | None) -> Iterator[Wish]:
+    """What is painted of one layer."""
+    layer = info.name
+    if fields.unit:
+        for unit in dict.fromkeys(one for text in fields.unit for one in parse_units(text, info.shape[0])):
+            objective = unit.of(layer)
+            _check_position(objective.at, info)
+            yield Wish(Subject(layer=layer, channel=unit.channel, at=unit.at), objective)
+    elif fields.direction is not None:
+        numbers = _numbers_of(fields.direction, vectors)
+        for direction in directions_of(numbers, info, fields.direction.stem):
+            yield Wish(Subject(layer=layer, direction=direction.name), direction)
+    else:
+        whole: OfLayer = Energy(layer) if fields.like is None else Likeness(layer, GUIDE)
+        yield Wish(Subject(layer=layer, like=_name_of(fields.like)), whole, for_class=default)
 
 
 def _sum_wish(session: Session, terms: Sequence[SumTerm], vectors: Vectors, *, images: bool) -> Wish:
@@ -121,6 +132,9 @@ def _wish_of(
     if term.target is not None:
         return _class_of(session, term.target, images=images)
     context = session.context
+    concept = _concept_of(session, term.direction, (term.layer,) if term.layer else ())
+    if concept is not None:
+        return SingleSubject(layer=concept.layer, direction=concept.name), concept
     layer, *further = context.layers.resolve((str(term.layer),))
     if further:
         what = f"'{escape_text(str(term.layer), 60)}' is {1 + len(further)} layers, and a term has one"
@@ -190,6 +204,29 @@ def _check_position(at: Any, info: LayerInfo) -> None:
         raise UsageError(what, where="--unit", fix=f"The closest is {row},{column}.")
 
 
+def _concept_of(session: Session, path: Path | None, named: Sequence[str]) -> Direction | None:
+    """The direction of a concept, which names its layer; None for a direction that is none.
+
+    Raises:
+        UsageError: there is no such concept, or it is one of another network, or of another layer than is `named`.
+    """
+    file, number = (None, None) if path is None else concept_of(path)
+    if file is None or number is None:
+        return None
+    found = read_concepts(file, "--direction")
+    check_network_of(session, found, "--direction")
+    vector, layer = found.direction(number, "--direction"), found.facts.layer
+    if named and session.context.layers.resolve(named) != (layer,):
+        what = f"concept {number} of '{escape_text(found.name, 60)}' is a direction of layer '{layer}'"
+        raise UsageError(what, where="--layer", fix="Leave it out.")
+    if vector.shape != session.context.layers[layer].shape[:1]:
+        raise UsageError(
+            f"'{escape_text(found.name, 60)}' has other channels than layer '{layer}'", where="--direction"
+        )
+    title = found.facts.names[number - 1] or f"concept {number}"
+    return Direction(layer, tuple(map(float, vector)), name=escape_text(title, 60))
+
+
 def _numbers_of(path: Path, vectors: Vectors) -> NDArray[Any]:
     return vectors[path] if path in vectors else _read_direction(path)
 
@@ -203,5 +240,6 @@ def _read_direction(path: Path) -> NDArray[Any]:
         reason = (isinstance(error, OSError) and error.strerror) or "it is no array of numpy's (.npy)"
         raise UsageError(f"'{shown}' cannot be read: {reason}", where="--direction") from error
     if not isinstance(found, np.ndarray):
-        raise UsageError(f"'{shown}' holds several arrays", where="--direction", fix="Save one of them: numpy.save")
+        fix = f"Say which concept: --direction {shown}:1\nOr save one of its arrays: numpy.save"
+        raise UsageError(f"'{shown}' holds several arrays", where="--direction", fix=fix)
     return found
