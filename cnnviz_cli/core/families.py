@@ -101,6 +101,12 @@ STUDIES: dict[str, StudyEntry] = {
     study.name: study
     for study in (
         StudyEntry(
+            "concepts",
+            "What recurs in a folder of images, where it is, and what it adds to the score of a class.",
+            "cnnviz_cli.studies.concepts.study:ConceptsStudy",
+            "cnnviz_cli.studies.concepts.conclude:conclude_concepts",
+        ),
+        StudyEntry(
             "influence",
             "Training images that helped a network with an image and that harmed, by the gradients of its last layer.",
             "cnnviz_cli.studies.influence.study:InfluenceStudy",

@@ -5,6 +5,7 @@ A study adds one optional member to each class below, whose model lies in `core/
 
 from pydantic import Field
 
+from cnnviz_cli.core.concept_records import ConceptsFound, ConceptsOfImage
 from cnnviz_cli.core.influence_records import InfluenceRecord, TrainingFindings
 from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 from cnnviz_cli.core.tcav_records import ConceptInImage, TcavFound
@@ -32,6 +33,7 @@ class Findings(Record):
 
     study: str = Field(description="Its name.")
     seen: list[Seen] = Field(description="What was shown to the network; the images that were named first.")
+    concepts: ConceptsFound | None = optional("Concepts of the images.")
     influence: TrainingFindings | None = optional("Training images, and how they were held against the others.")
     tcav: TcavFound | None = optional("How a class depends on concepts that were named.")
 
@@ -50,5 +52,6 @@ class Findings(Record):
 class ImageFindings(Record):
     """What a study has found of one image, or of one unit of the network."""
 
+    concepts: ConceptsOfImage | None = optional("What concepts add to the score of a class.")
     influence: list[InfluenceRecord] | None = optional("Of each class that it was asked for, the training images.")
     tcav: list[ConceptInImage] | None = optional("By layer and concept how the image's score moves along it.")
