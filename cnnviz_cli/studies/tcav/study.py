@@ -3,9 +3,11 @@ has one gradient a layer, the one that Grad-CAM needs as well."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +29,7 @@ from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.tcav_records import ConceptInImage, ConceptScore, Estimate, TcavFound
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.engine.plan import Plan
+from cnnviz_cli.files.inputs.folder_walk import suggest_path
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.resume import Input
 from cnnviz_cli.files.output.sink import Sink
@@ -161,6 +164,9 @@ class TcavStudy(Study):
 
     def _open(self, path: Any, where: str) -> ConceptFolder:
         """The images of a folder; raises UsageError if they are too few."""
+        if not os.path.lexists(path):
+            shown = escape_text(str(path), 200)
+            raise UsageError(f"there is no folder '{shown}'", where=where, fix=suggest_path(path))
         try:
             folder = Folder.open(path, self.settings)
         except UsageError as error:
@@ -200,10 +206,9 @@ class TcavStudy(Study):
     def look(self, looking: Looking) -> None:
         shown = FeaturePass(self.session, list(self.layers))
         columns = {_table(number): self._width(layer) for number, layer in enumerate(self.layers)}
-        self._stores = [
-            looking.gather(f"concept-{number}", shown, one.sources, columns, self._activations, called=one.name)
-            for number, one in enumerate(self._folders)
-        ]
+        listed = [source for one in self._folders for source in one.sources]
+        called = ", ".join(one.name for one in self._folders)
+        self._store = looking.gather("concepts", shown, listed, columns, self._activations, called=called)
         self._refuse_few()
         self._read_activations()
         count = len(self._centred[0])
@@ -243,10 +248,11 @@ class TcavStudy(Study):
     def _refuse_few(self) -> None:
         """Raise UsageError where too few images of a folder could be shown, or one is on both sides."""
         wheres = ["--concept"] * len(self.concepts) + ["--against", "--rather-than"]
+        known = {at: about.sha256 for at, about in self._store.all_about() if not about.why}
         digests = []
-        for where, folder, store in zip(wheres, self._folders, self._stores, strict=False):
-            self._check_count(folder.name, len(store.seen), where)
-            digests.append({about.sha256 for _, about in store.all_about() if not about.why})
+        for where, folder, seen in zip(wheres, self._folders, self._seen, strict=False):
+            self._check_count(folder.name, len(seen), where)
+            digests.append({known[at] for at in seen})
         others = self._folders[len(self.concepts) :]
         for folder, own in zip(self.concepts, digests, strict=False):
             for other, theirs in zip(others, digests[len(self.concepts) :], strict=True):
@@ -255,26 +261,29 @@ class TcavStudy(Study):
                     what = f"{images} {'is' if both == 1 else 'are'} in '{escape_text(other.name, 60)}' as well"
                     raise UsageError(what, where="--concept", fix="Take them out of one of both folders.")
 
+    @cached_property
+    def _seen(self) -> list[list[int]]:
+        """Of each folder which images of the list could be shown."""
+        ends = np.cumsum([0, *(len(one.sources) for one in self._folders)])
+        seen = self._store.seen
+        return [seen[(seen >= start) & (seen < end)].tolist() for start, end in pairwise(ends)]
+
     def _read_activations(self) -> None:
         """By layer all folders' activations less their mean, and their inner products."""
         self._centred, self._means, self._products = [], [], []
         for number in range(len(self.layers)):
-            rows = np.concatenate([part for store in self._stores for part in store.rows(_table(number)).chunks(CHUNK)])
-            whole = torch.from_numpy(rows)
+            whole = torch.from_numpy(np.concatenate(list(self._store.rows(_table(number)).chunks(CHUNK))))
             mean = whole.double().mean(0)
             centred = (whole.double() - mean).float()
-            products = torch.zeros(len(rows), len(rows), dtype=torch.float64, device="cpu")
+            products = torch.zeros(len(whole), len(whole), dtype=torch.float64, device="cpu")
             for start in range(0, centred.shape[1], 1 << 14):
                 part = centred[:, start : start + (1 << 14)].double()
                 products += part @ part.T
             self._means.append(mean)
             self._centred.append(centred)
             self._products.append(products)
-        ends = np.cumsum([len(store.seen) for store in self._stores]).tolist()
-        parts = [
-            torch.arange(start, end, dtype=torch.int64, device="cpu")
-            for start, end in zip([0, *ends[:-1]], ends, strict=True)
-        ]
+        ends = np.cumsum([0, *map(len, self._seen)]).tolist()
+        parts = [torch.arange(start, end, dtype=torch.int64, device="cpu") for start, end in pairwise(ends)]
         many = len(self.concepts)
         self._groups = Groups(parts[:many], parts[many], None if self.instead is None else parts[many + 1])
 
@@ -312,7 +321,7 @@ class TcavStudy(Study):
                 arrays[f"vector {folder.name}, {layer}"] = self._vector(at, number).numpy().astype(np.float32)
         values: dict[str, Any] = {
             "found": found.model_dump(mode="json"),
-            "counts": [len(store.seen) for store in self._stores],
+            "counts": list(map(len, self._seen)),
             "layers": dict(self.session.wording.layers),
             "steady": [layer for at, layer in enumerate(self.layers) if self._is_steady(at)],
         }
@@ -364,10 +373,10 @@ class TcavStudy(Study):
 
     def _examples(self, concept: int) -> NDArray[np.uint8]:
         """(n, side, side, 3) the images that the concept's first direction is surest of, cut to squares."""
-        store, folder = self._stores[concept], self.concepts[concept]
+        listed = [source for one in self._folders for source in one.sources]
         found = []
         for one in self._told[0][concept].typical[:SHOWN]:
-            image = self.read(folder.sources[int(store.seen[one])], "").crop
+            image = self.read(listed[self._seen[concept][one]], "").crop
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             square = image.crop((left, top, left + side, top + side))
