@@ -41,7 +41,14 @@ def write_study_figure(
     facts["Settings"] = config_digest(run.command, run.config)
     file, (width, height) = encode_with_facts(figure, kind, facts, figure_size(run.config).dpi)
     path = f"{folder}/" * bool(folder) + file_name(stem, file.suffix if file.note else SUFFIXES[kind])
-    known: dict[str, Any] = {"method": None, "layer": None, "target": None, "range": None, "state": "ok"}
+    # What a figure of one image is called; those about all images have no one method.
+    known: dict[str, Any] = {
+        "method": study if folder else None,
+        "layer": None,
+        "target": None,
+        "range": None,
+        "state": "ok",
+    }
     return Output(
         **{**known, **more},
         family=study,
