@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.api.evaluate import Evaluation, evaluate
     from cnnviz_cli.api.explain import Networks, Pictures, explain
     from cnnviz_cli.api.export import export
+    from cnnviz_cli.api.influence import Influence, influence
     from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Report
     from cnnviz_cli.core.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "Explanation",
     "Explanations",
     "ImageError",
+    "Influence",
     "MemoryShortError",
     "ModelError",
     "Networks",
@@ -58,6 +60,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "influence",
     "likeness",
     "target",
 ]
@@ -69,6 +72,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "ExplainedImage": "api.results",
     "Explanation": "api.results",
     "Explanations": "api.results",
+    "Influence": "api.influence",
     "Networks": "api.explain",
     "Objective": "api.objectives",
     "Pictures": "api.explain",
@@ -83,6 +87,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "evaluate": "api.evaluate",
     "explain": "api.explain",
     "export": "api.export",
+    "influence": "api.influence",
     "likeness": "api.objectives",
     "target": "api.objectives",
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+import cnnviz_cli
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.run.session import Session
@@ -305,3 +308,44 @@ def test_a_dry_run_writes_nothing(cnnviz: Command, folders: Path) -> None:
     assert done.code == 0
     assert "12 training images of 4 classes" in done.out
     assert not (folders / "out").exists()
+
+
+def test_the_same_from_python(cnnviz: Command, folders: Path) -> None:
+    assert cnnviz("influence", "images", "--train", "train", *NET, "--neighbours", "2", "-o", "out").code == 0
+    first, second = manifest(folders / "out")["images"]
+    how: dict[str, Any] = {"input_size": (32, 32), "device": "cpu", "neighbours": 2}
+    found = cnnviz_cli.influence("nets:classifier", str(folders / "images"), folders / "train", allow_code=True, **how)
+    assert [one.source for one in found.records] == ["0.png", "1.png"]
+    for record in (first, second):
+        told = [one.model_dump(mode="json") for one in found.answers[record["source"]]]
+        assert told == record["findings"]["influence"]
+    assert found.training.images == 12
+    assert found.figures_of(found.records[0])[0].size == (first["outputs"][0]["width"], first["outputs"][0]["height"])
+    assert (found.save(folders / "saved") / "influence.csv").read_bytes() == (
+        folders / "out/influence.csv"
+    ).read_bytes()
+    images = [Image.open(folders / "images" / "1.png"), np.asarray(Image.open(folders / "images" / "0.png"))]
+    given: dict[str, Any] = how | {"target": [1, "2"], "suspects": 0}
+    held = cnnviz_cli.influence(nets.classifier(), images, str(folders / "train"), **given)
+    assert [[one.class_index for one in answers] for answers in held.answers.values()] == [[1, 2], [1, 2]]
+    assert held.figure is None
+    with pytest.raises(cnnviz_cli.UsageError, match="all 3 training images are of one class"):
+        cnnviz_cli.influence(nets.classifier(), images, folders / "train" / "0", **how)
+    with pytest.raises(cnnviz_cli.UsageError, match="there is no option 'neighbors'"):
+        cnnviz_cli.influence(nets.classifier(), images, folders / "train", neighbors=3, **how)
+
+
+def test_the_page_does_what_it_shows(cnnviz: Command, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "influence.md").read_text(encoding="utf-8")
+    (block, *_) = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    shutil.copytree(root / "sample_images", tmp_path / "sample_images")
+    for line in filter(None, block.splitlines()):
+        command, *words = shlex.split(line, comments=True)
+        if command == "cnnviz":
+            assert cnnviz(*words, "--input-size", "64").code == 0, line
+        else:
+            subprocess.run([command, *words], check=True)
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(compile(code, "influence.md", "exec", dont_inherit=True), {})
+    assert (tmp_path / "influence.png").exists()
