@@ -1,8 +1,8 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain`, `evaluate`, `dream` and `attack` are the ways in from Python, and `export` hands on what a run has found; all
-else that is named here belongs to them. Nothing is imported until it is asked for, so that the command and its help
-do not wait for torch.
+`explain`, `evaluate`, `dream`, `attack` and `top_images` are the ways in from Python, and `export` hands on what a run
+has found; all else that is named here belongs to them. Nothing is imported until it is asked for, so that the command
+and its help do not wait for torch.
 """
 
 __version__ = "0.1.0"
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.api.influence import Influence, influence
     from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Report
+    from cnnviz_cli.api.top_images import TopImages, top_images
     from cnnviz_cli.core.errors import (
         CnnvizError,
         DeviceError,
@@ -51,6 +52,7 @@ __all__ = [
     "Prediction",
     "Preprocessing",
     "Report",
+    "TopImages",
     "UsageError",
     "attack",
     "channel",
@@ -63,6 +65,7 @@ __all__ = [
     "influence",
     "likeness",
     "target",
+    "top_images",
 ]
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
@@ -90,6 +93,8 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "influence": "api.influence",
     "likeness": "api.objectives",
     "target": "api.objectives",
+    "TopImages": "api.top_images",
+    "top_images": "api.top_images",
 }
 
 

@@ -64,6 +64,14 @@ SHOWN: dict[str, tuple[str, str]] = {
     "deconv.png": ("deconv camera.png", "camera.png/deconv.png"),
     "deconv-class.png": ("deconv chelsea.png --method class", "chelsea.png/deconv.png"),
     "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.*.stages.0.png"),
+    "features-top.png": (
+        "features . --top-images 4 --layer stages.1 --top-channels 0-9",
+        "features.units-1.png",
+    ),
+    "deconv-top.png": (
+        "deconv . --top-images 4 --layer stages.2 --top-channels 0,1,3,4,7,8",
+        "deconv.units-1.png",
+    ),
     "features-filters.png": (
         "features coffee.png --layer stem.0 --filters --channels 4",
         "coffee.png/features.filters.*stem.0.png",

@@ -99,7 +99,8 @@ def _families() -> Iterator[str]:
             key, name, default = facts_of(path)
             other = f"`{default_text(field_at(several, path).default)}`"
             default += f", under `all` {other}" if other != default else ""
-            rows.append([flags_of(parameter), flags_of(in_all[parameter.name]), key, name, default, help_of(path)])
+            beside = in_all.get(parameter.name)  # of top images `all` has no flags
+            rows.append([flags_of(parameter), flags_of(beside) if beside else "", key, name, default, help_of(path)])
         yield f"### {family.name}\n"
         yield f"{family.summary}\n"
         yield table(

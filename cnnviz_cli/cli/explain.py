@@ -17,7 +17,7 @@ from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.evaluate_fields import USUAL_MEASURE
 from cnnviz_cli.config.names import SettingPath
 from cnnviz_cli.core.errors import ExitCode, UsageError
-from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR
+from cnnviz_cli.core.families import ALL, FAMILIES, SELECTOR, TOP_IMAGES
 from cnnviz_cli.core.method import find_method
 
 if TYPE_CHECKING:
@@ -127,9 +127,15 @@ def run_command(
     from cnnviz_cli.cli.run_end import check_report, end_run
     from cnnviz_cli.cli.run_summary import print_dry_run, print_outcome
     from cnnviz_cli.cli.sharding import choose_shard
+    from cnnviz_cli.config.top_images_fields import refuse_top_images, top_images_fields
 
     loaded = load_request(command, flags, config)
     settings = loaded.settings
+    refuse_top_images(settings)
+    if top_images_fields(settings) is not None:
+        from cnnviz_cli.cli.study import run_study_command
+
+        return run_study_command(command, lambda _: TOP_IMAGES, flags, images, config, how)
     if not images and settings.files_from is None:
         fix = f"Name images, folders or archives, or a list of them: --files-from FILE\nSee: cnnviz {command} --help"
         raise UsageError("no images were given", fix=fix)

@@ -17,6 +17,7 @@ from cnnviz_cli.config.fields import Flag
 from cnnviz_cli.config.names import FORMER_NAMES, SettingPath, environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, own_fields, settings_type
 from cnnviz_cli.config.study_fields import SECTIONS
+from cnnviz_cli.config.top_images_fields import TopImagesFields
 from cnnviz_cli.core.families import EVALUATE, SELECTOR
 from cnnviz_cli.core.method import methods
 
@@ -68,6 +69,8 @@ def with_settings(
     own_sections = (*families_of(command), *([command] if command in (EVALUATE, *SECTIONS) else []))
     flagged = [path for path in setting_paths(kind) if len(path) == 1 or path[0] in own_sections or path == MEASURES]
     flagged = [path for path in flagged if only is None or path[0] in only or path[0] == command]
+    # Of a family's own command alone: what runs several makes none.
+    flagged = [path for path in flagged if path[-1] not in TopImagesFields.model_fields or path[0] == command]
     by_name = {"__".join(path): path for path in flagged}
     former = {"__".join(old): old for old, new in FORMER_NAMES.items() if new in flagged}
     _, *others = inspect.signature(body, eval_str=True).parameters.values()

@@ -23,6 +23,7 @@ from cnnviz_cli.config.names import (
     flag_name,
 )
 from cnnviz_cli.config.settings import Settings, families_of, flag_of, own_fields, settings_type
+from cnnviz_cli.config.top_images_fields import top_images_problems, with_top_layers
 from cnnviz_cli.config.values import parse_scalar
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import EVALUATE, SELECTOR
@@ -93,7 +94,9 @@ def load_with_origins(
         origins.update({path: (layer.kind, layer.place(path)) for path in _leaf_paths(layer.data)})
     if problems:
         raise combine_errors(problems)
-    settings = kind.model_validate(merged)
+    settings = with_top_layers(kind.model_validate(merged))
+    if problems := top_images_problems(settings, flags):
+        raise combine_errors(problems)
     _check_idle_flags(settings, flags, command)
     check_annotations(settings)
     return LoadedSettings(settings, origins)

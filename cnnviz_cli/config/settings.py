@@ -29,6 +29,7 @@ from cnnviz_cli.config.fields import (
     setting,
 )
 from cnnviz_cli.config.study_fields import SECTIONS, recorded_section, study_sections
+from cnnviz_cli.config.top_images_fields import READ, TopImagesFields, without_idle
 from cnnviz_cli.core.families import ALL, ATTACK, DREAM, EVALUATE, EVERY_FAMILY, FAMILIES, SELECTOR, Family
 from cnnviz_cli.core.measures import measures
 from cnnviz_cli.core.method import Method, every_method, find_method, methods
@@ -96,6 +97,7 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
                 judges = [without_folders(text) for text in whole[family]["judge"]]
                 whole[family] |= named | {"term": recorded_terms(whole[family]["term"]), "judge": judges}
             options = {name: value for name, value in whole[family].items() if name in read}
+            options = without_idle(self, family, whole[family], options)
             recorded[family] = options | {SELECTOR: list(self.method_names(family))}
         if self.command in SECTIONS:
             recorded[self.command] = recorded_section(self.section(self.command), whole[self.command])
@@ -161,7 +163,11 @@ def _settings_type(command: str, _registered: tuple[str, ...]) -> type[Settings]
     return made
 
 
-_BASES: Mapping[str, type[BaseModel]] = {DREAM.name: DreamFields, ATTACK.name: AttackFields}
+_BASES: Mapping[str, type[BaseModel]] = {
+    DREAM.name: DreamFields,
+    ATTACK.name: AttackFields,
+    **dict.fromkeys(READ, TopImagesFields),
+}
 """What the sections of some families have beside their methods' options."""
 
 

@@ -97,6 +97,9 @@ class StudyEntry:
     command: bool = True
 
 
+TOP_IMAGES = "top-images"
+"""The study that some families make in the place of figures of each image."""
+
 STUDIES: dict[str, StudyEntry] = {
     study.name: study
     for study in (
@@ -117,6 +120,13 @@ STUDIES: dict[str, StudyEntry] = {
             "How far a class depends on concepts that are named by folders of images.",
             "cnnviz_cli.studies.tcav.study:TcavStudy",
             "cnnviz_cli.studies.tcav.conclusion:conclude",
+            command=False,
+        ),
+        StudyEntry(
+            TOP_IMAGES,
+            "For each channel the images that excite it most.",
+            "cnnviz_cli.studies.top_images.study:TopImages",
+            "cnnviz_cli.studies.top_images.sheets:conclude_top_images",
             command=False,
         ),
     )

@@ -9,6 +9,7 @@ from cnnviz_cli.core.concept_records import ConceptsFound, ConceptsOfImage
 from cnnviz_cli.core.influence_records import InfluenceRecord, TrainingFindings
 from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 from cnnviz_cli.core.tcav_records import ConceptInImage, TcavFound
+from cnnviz_cli.core.top_images_records import TopImagesFound
 
 
 class UnseenImage(Record):
@@ -36,6 +37,7 @@ class Findings(Record):
     concepts: ConceptsFound | None = optional("Concepts of the images.")
     influence: TrainingFindings | None = optional("Training images, and how they were held against the others.")
     tcav: TcavFound | None = optional("How a class depends on concepts that were named.")
+    top_images: TopImagesFound | None = optional("For each channel the images that excite it most.")
 
     @property
     def lines(self) -> list[str]:

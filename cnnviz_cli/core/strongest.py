@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Iterable, Sequence
-from math import isfinite
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf, isfinite
 from typing import Any, NamedTuple, Self
 
 from cnnviz_cli.core.fold import Fold
@@ -20,11 +20,13 @@ smallest digests, which is a fair sample and the same one in every order."""
 
 
 class Peak(NamedTuple):
-    """The strongest position of a channel in one image: its value, row and column."""
+    """The strongest position of a channel in one image: its value, row and column; and the mean of the map, by which
+    images are ordered whose values are equal, as where a rectifier saturates."""
 
     value: float
     row: int
     column: int
+    mean: float = 0.0
 
 
 @value
@@ -55,10 +57,11 @@ class Unread:
 class Example(NamedTuple):
     """One of the strongest patches of a channel; the order is that of sheets, the strongest first.
 
-    Of equal values the smaller digest comes first, which depends on no order of files.
+    Of equal values that with the larger mean comes first, then the smaller digest, which depends on no order of files.
     """
 
     lowness: float
+    thinness: float
     sha256: str
     row: int
     column: int
@@ -116,10 +119,22 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
         for kept, peak in zip(self._kept, item.peaks, strict=True):
             # Most images are far from the strongest, and are done with here.
             if len(kept) < self._most_patches or -peak.value <= kept[-1].lowness:
-                self._keep(kept, Example(0.0 - peak.value, item.sha256, peak.row, peak.column, item.name))
+                self._keep(kept, _example(item.name, item.sha256, peak))
         self._bound((score, score) for score in item.scores)
         if item.scores:
             self._score(_Scored((item.sha256, item.name), item.scores))
+
+    def add_strong(self, name: str, sha256: str, peaks: Mapping[int, Peak], channels: int) -> None:
+        """Add an image of whose `channels` only those in `peaks` may be among the strongest, see `floor`."""
+        self._images += 1
+        self._kept = self._kept or [[] for _ in range(channels)]
+        for channel, peak in peaks.items():
+            self._keep(self._kept[channel], _example(name, sha256, peak))
+
+    def floor(self, channel: int) -> float:
+        """The value that a peak of a channel has to reach to be kept; minus infinity while every one is."""
+        kept = self._kept[channel]
+        return kept[-1].value if len(kept) == self._most_patches else -inf
 
     def merge(self, other: Self) -> None:
         self._images += other._images
@@ -160,7 +175,7 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
             "unread": sorted(self._unread),
             "files": [list(file) for file in files],
             "kept": [
-                [[one.lowness, number[one.sha256, one.name], one.row, one.column] for one in kept]
+                [[one.lowness, one.thinness, number[one.sha256, one.name], one.row, one.column] for one in kept]
                 for kept in self._kept
             ],
             "scores": [[*one.key, list(one.scores)] for one in sorted(self._scores, reverse=True)],
@@ -178,8 +193,10 @@ class StrongestPatches(Fold[Answers | Unread, Strongest]):
             files = [(_text(sha256), _text(name)) for sha256, name in state["files"]]
             made._kept = [
                 [
-                    Example(_number(low), files[_count(file)][0], _count(row), _count(column), files[file][1])
-                    for low, file, row, column in kept
+                    Example(
+                        _number(low), _number(thin), files[_count(file)][0], _count(row), _count(column), files[file][1]
+                    )
+                    for low, thin, file, row, column in kept
                 ]
                 for kept in state["kept"]
             ]
@@ -229,6 +246,10 @@ class _Scored:
 
     def __lt__(self, other: _Scored) -> bool:
         return self.key > other.key
+
+
+def _example(name: str, sha256: str, peak: Peak) -> Example:
+    return Example(0.0 - peak.value, 0.0 - peak.mean, sha256, peak.row, peak.column, name)
 
 
 def _number(found: Any) -> float:

@@ -38,7 +38,7 @@ JOINT = 2  # between the patches of a square, in units
 SQUARE, LARGEST, SMALLEST = 420, 264, 40  # a square on a unit's sheet, and the largest and the least patch in it
 KEPT_PATCH = 96  # of a square in a file of its own, in pixels
 CELL, CELL_GAP, ROWS = 238, 26, 5  # a square on a page, what is between two units, and the rows of a page
-LISTED = 3  # columns of the list below the squares
+LISTED = 150  # the least width of a column of the list below the squares
 
 PATCHES, PROJECTIONS = "the strongest patches", "what they project to"
 
@@ -89,9 +89,11 @@ def columns_of(count: int) -> int:
     return isqrt(max(0, count - 1)) + 1
 
 
-def draw_squares(unit: TopUnit) -> Image.Image:
-    """A channel's patches, and right of them what they project to; nothing else."""
-    return rasterize(_squares(unit, KEPT_PATCH))
+def draw_squares(unit: TopUnit, *, projections: bool = True) -> Image.Image:
+    """A channel's patches, and right of them what they project to, unless these are left out; nothing else."""
+    kinds = (False, True) if unit.projected and projections else (False,)
+    squares = [_square(unit, KEPT_PATCH, projections=kind) for kind in kinds]
+    return rasterize(stack_horizontally(squares, KEPT_PATCH // 13))
 
 
 def compose_top_unit(unit: TopUnit, facts: Sequence[str], more: Sequence[str], room: int) -> Block:
@@ -118,7 +120,7 @@ def compose_top_unit(unit: TopUnit, facts: Sequence[str], more: Sequence[str], r
         body.append((stack_horizontally if beside else stack_vertically)(blocks, GAP))
     width = max([min(inner, 30 * TYPE), *(block.width for block in body)])
     if unit.patches:
-        body.append(_list(unit.patches, width))
+        body.append(_list(unit.patches, across, width))
     rows = [unit_heading(unit.title, facts, unit.note, width)]
     rows += [stack_vertically(body, GAP // 2)] if body else []
     if more and unit.patches:
@@ -152,11 +154,6 @@ def describe_values(patches: Sequence[tuple[float, str]]) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _squares(unit: TopUnit, tile: int) -> Block:
-    kinds = [_square(unit, tile, projections=bool(kind)) for kind in range(1 + unit.projected)]
-    return stack_horizontally(kinds, max(JOINT, tile // 13))
-
-
 def _square(unit: TopUnit, tile: int, *, projections: bool) -> Block:
     """The patches in rows, or what they project to; of fewer images than were wanted there are fewer."""
     framed = [
@@ -173,9 +170,9 @@ def _square(unit: TopUnit, tile: int, *, projections: bool) -> Block:
     return square
 
 
-def _list(patches: Sequence[UnitPatch], width: int) -> Block:
-    """Number, value and image of each patch, in rows."""
-    columns = max(1, min(LISTED, len(patches), width // 180))
+def _list(patches: Sequence[UnitPatch], across: int, width: int) -> Block:
+    """Number, value and image of each patch, in rows as the squares have them, where there is room."""
+    columns = max(1, min(across, len(patches), width // LISTED))
     room = (width + GAP) // columns - GAP
     numbers = text_width(str(len(patches)), SMALL)
     values = max(text_width(format_number(patch.value), SMALL) for patch in patches)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
 from cnnviz_cli.core.evaluation_records import Evaluation
+from cnnviz_cli.core.families import EVERY_FAMILY
 from cnnviz_cli.core.panels import advice
 from cnnviz_cli.core.records import DreamRecord, Subject
 from cnnviz_cli.core.text import escape_text, format_percent
@@ -28,11 +29,12 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
     for number in records:
         record: Plain = saved.record(number)
         subject = Subject.model_validate(record["subject"])
-        for output in record["outputs"]:
+        for output in _figures(record["outputs"]):
             thumbnail = written_file(saved.root, record.get("thumbnail") or output) if inline and side else None
             small = None if thumbnail is None else reduced_figure(thumbnail, side)
             dream = output.get("dream")
             told = DreamRecord.model_validate(dream) if dream else None
+            facts = [*_examples(output)] if told is None else [*_facts(told, subject)]
             yield {
                 "title": escape_text(subject.title),
                 "subtitle": escape_text(_brief(output, told)),
@@ -41,19 +43,35 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
                 "figure": _address(saved, place, output["path"]),
                 "thumb": to_base64(small or b""),
                 "size": [output["width"], output["height"]],
-                "facts": [] if told is None else [[name, escape_text(words)] for name, words in _facts(told, subject)],
+                "painted": told is not None,
+                "facts": [[name, escape_text(words)] for name, words in facts],
                 "sentences": [*filter(None, [advice(output["state"]), escape_text(record["error"] or "")])],
             }
         if record["status"] != "ok" and not record["outputs"]:
             error = escape_text(record["error"] or "")
             yield {
                 "title": escape_text(subject.title), "subtitle": "failed", "layer": subject.layer, "run": run,
-                "figure": None, "thumb": "", "size": None, "facts": [], "sentences": [error],
+                "figure": None, "thumb": "", "size": None, "painted": False, "facts": [], "sentences": [error],
             }  # fmt: skip
+
+
+def _figures(outputs: list[Plain]) -> list[Plain]:
+    """What is shown of a unit: of a sheet's patches, which have a file of their own, the sheet alone."""
+    if any(output.get("examples") is not None and output["family"] not in EVERY_FAMILY for output in outputs):
+        return [output for output in outputs if output.get("examples") is not None]
+    return outputs
+
+
+def _examples(output: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The parts of images that excite a unit most, the strongest first."""
+    for rank, one in enumerate(output.get("examples") or (), 1):
+        yield f"patch {rank}", f"{one['value']:.4g} in {one['source']}"
 
 
 def _brief(output: Mapping[str, Any], dream: DreamRecord | None) -> str:
     """What stands below a picture, in a few words."""
+    if dream is None and output.get("examples") is not None:
+        return next((words for _, words in _examples(output)), "silent in these images")
     if dream is None:
         return str(output["family"])
     said = "" if dream.score is None else f"score {dream.score:.4g}"

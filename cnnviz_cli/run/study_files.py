@@ -24,19 +24,28 @@ def figure_size(config: Mapping[str, Any]) -> FigureSize:
 
 
 def write_study_figure(
-    sink: Sink, run: Run, model: ModelRecord, study: str, stem: str, figure: Figure, folder: str = "", **more: Any
+    sink: Sink,
+    run: Run,
+    model: ModelRecord,
+    study: str,
+    stem: str,
+    figure: Figure,
+    folder: str = "",
+    kind: str = "",
+    **more: Any,
 ) -> Output:
     """Write a figure of a study, and say what was written.
 
     Args:
         stem: what the file is called, without its suffix; dots separate parts.
         folder: of an image or a unit, below the output folder; empty for a figure about all of them.
+        kind: the format of its file, where it is not that of the settings.
         more: fields of `Output`: its layer, its subject, its target, its statistics.
 
     Raises:
         OutputError: the disk refuses, or a file of others is in the way.
     """
-    kind = str(run.config["format"])
+    kind = kind or str(run.config["format"])
     facts = {"Method": study, "Model": f"{model.name} ({model.weights})"}
     facts["Settings"] = config_digest(run.command, run.config)
     file, (width, height) = encode_with_facts(figure, kind, facts, figure_size(run.config).dpi)

@@ -10,6 +10,7 @@ import pytest
 from cnnviz_cli import __version__
 from cnnviz_cli.config.names import environment_variable, field_at, flag_name, setting_paths
 from cnnviz_cli.config.settings import families_of, flag_of, settings_type
+from cnnviz_cli.config.top_images_fields import TopImagesFields
 from cnnviz_cli.core.families import FAMILIES
 
 from .conftest import Command
@@ -21,7 +22,9 @@ def test_every_flag_is_documented_with_its_variable(cnnviz: Command, command: st
     assert shown.code == 0
     flat = " ".join(shown.out.split())
     for path in setting_paths(settings_type(command)):
-        if len(path) == 1 or path[0] in families_of(command):
+        if path[-1] in TopImagesFields.model_fields and path[0] != command:
+            assert f" {flag_name(path, command)} " not in flat  # of a run that all does not make
+        elif len(path) == 1 or path[0] in families_of(command):
             name = flag_name(path, command)
             negatable = field_at(settings_type(command), path).annotation is bool
             assert f" {name.replace('--', '--[no-]') if negatable else name} " in flat

@@ -51,7 +51,7 @@ def test_an_image_is_written_once_however_many_channels_it_excites() -> None:
         fold.add(Answers(f"{number}.png", str(number), (Peak(1.0, 2, 3),) * 1000))
     state = json.dumps(fold.to_state())
     assert state.count("2.png") == 1
-    assert len(state) < 60_000
+    assert len(state) < 80_000
 
 
 @pytest.mark.parametrize("most", [1000, 48])
@@ -75,7 +75,7 @@ def test_the_strongest_are_those_of_a_sort() -> None:
         by_hand = sorted((-one.peaks[channel].value, one.sha256, one.name) for one in items)[:MOST_PATCHES]
         assert [(-one.value, one.sha256, one.name) for one in examples] == by_hand
         places = {one.name: one.peaks[channel] for one in items}
-        assert all((one.row, one.column) == places[one.name][1:] for one in examples)
+        assert all((one.row, one.column) == places[one.name][1:3] for one in examples)
     assert found.images == 60
     assert [sorted(one) for one in found.scores] == [
         sorted(item.scores[channel] for item in items) for channel in range(CHANNELS)
@@ -122,7 +122,8 @@ def test_a_state_is_read_back_and_a_made_up_one_is_not() -> None:
     assert read.finish() == fold.finish()
     for change in (
         {"images": -1}, {"images": "2"}, {"unread": [3]}, {"kept": [[[0.0, "a", 0, 0]]]}, {"most": True},
-        {"kept": [[[1.0, 0, 0, 0], [0.0, 1, 0, 0]]]}, {"kept": [[[0.0, 99, 0, 0]]]}, {"kept": [[[0.0, -1, 0, 0]]]},
+        {"kept": [[[1.0, 0.0, 0, 0, 0], [0.0, 0.0, 1, 0, 0]]]}, {"kept": [[[0.0, 0.0, 99, 0, 0]]]},
+        {"kept": [[[0.0, 0.0, -1, 0, 0]]]},
         {"patches": 1}, {"patches": "9"}, {"files": [["a"]]}, {"scores": [["a", "b", ["c"]]]},
         {"bounds": [[float("nan"), 1.0]]},
     ):  # fmt: skip
@@ -130,6 +131,23 @@ def test_a_state_is_read_back_and_a_made_up_one_is_not() -> None:
             StrongestPatches.from_state(json.loads(written) | change)
     with pytest.raises(ValueError, match="not what a folder has shown"):
         StrongestPatches.from_state({})
+
+
+def test_of_equal_values_the_larger_mean_comes_first_then_the_smaller_digest() -> None:
+    fold = StrongestPatches(most_patches=3)
+    for name, value, mean in (("c", 6.0, 1.0), ("a", 6.0, 1.0), ("d", 6.0, 2.0), ("b", 5.0, 9.0), ("e", 6.0, 0.5)):
+        fold.add(Answers(name, name, (Peak(value, 0, 0, mean),)))
+    assert [one.name for one in fold.finish().examples[0]] == ["d", "a", "c"]
+
+
+def test_only_what_reaches_the_floor_has_to_be_told() -> None:
+    whole, told = StrongestPatches(most_patches=2), StrongestPatches(most_patches=2)
+    for number in range(60):
+        item = answers(number)
+        whole.add(Answers(item.name, item.sha256, item.peaks))
+        strong = {at: peak for at, peak in enumerate(item.peaks) if not number or peak.value >= told.floor(at)}
+        told.add_strong(item.name, item.sha256, strong, CHANNELS)
+    assert told.to_state() == whole.to_state()
 
 
 def test_nothing_is_a_result_too() -> None:

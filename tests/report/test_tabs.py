@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from exports.saved import CAT, image, output, save
 from PIL import Image
+from report.conftest import Open
 from report.reading import Read
 from report.test_several_runs import photo
 
@@ -22,7 +23,7 @@ from cnnviz_cli.core.evaluation_records import (
     MeasureRecord,
     MethodRecord,
 )
-from cnnviz_cli.core.records import DreamRecord, ImageRecord, Judgement, Picture, Subject
+from cnnviz_cli.core.records import DreamRecord, ExamplePatch, ImageRecord, Judgement, Picture, Subject
 from cnnviz_cli.report import ReportOptions, write_report
 
 ESPRESSO = Subject(class_index=967, label="espresso")
@@ -182,3 +183,53 @@ def test_measures_have_the_titles_of_their_columns_and_what_ranks_comes_first(tm
     ]
     assert read.column("measure.0").tolist() == pytest.approx([0.5, 0.7, 0.9])
     assert read.column("measure.3").tolist() == pytest.approx([0.8, 0.9, 0.7])
+
+
+def top_of(root: Path, channel: int, *values: float) -> ImageRecord:
+    """A channel with a sheet of patches and a file of these alone; a silent one has neither patches nor that file."""
+    subject = Subject(layer="stages.2", channel=channel)
+    folder, outputs = subject.folder, []
+    examples = [
+        ExamplePatch(source=f"{value:g}.png", sha256="", value=value, at=(0, 0), box=(0, 0, 1, 1)) for value in values
+    ]
+    for name, more in (("unit", {"examples": examples}), ("patches", {})):
+        path = f"{folder}/{name}.png"
+        outputs.append(
+            output(
+                path, family="top-images", method=None, layer="stages.2", sha256=photo(root, path, "navy"),
+                subject=subject, scale=None, range=None, width=300, height=200, **more,
+            )
+        )  # fmt: skip
+    return image(
+        subject.name, *outputs[: 1 + bool(values)], sha256=subject.sha256, subject=subject, predictions=[], width=None,
+        height=None, seen=None,
+    )  # fmt: skip
+
+
+def test_the_channels_of_a_folder_are_a_wall_with_their_values(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    made = write_report([save(root, top_of(root, 3, 41.28, 7.5), top_of(root, 4))])
+    first, silent = Read(made.path).index["tabs"]["dreams"]
+    assert (first["title"], first["subtitle"], first["layer"]) == (
+        "stages.2 channel 3",
+        "41.28 in 41.28.png",
+        "stages.2",
+    )
+    assert first["facts"] == [["patch 1", "41.28 in 41.28.png"], ["patch 2", "7.5 in 7.5.png"]]
+    assert Read(made.path).file(first["figure"]) == root / "stages.2-channel-3" / "unit.png"
+    assert (silent["subtitle"], silent["facts"]) == ("silent in these images", [])
+    assert not first["painted"]
+
+
+@pytest.mark.browser
+def test_the_wall_of_channels_is_called_so(tmp_path: Path, open_page: Open) -> None:
+    root = tmp_path / "run"
+    made = write_report([save(root, top_of(root, 3, 41.28, 7.5), image("a.png"))])
+    shown = open_page(made.path)
+    shown.get_by_role("tab", name="Units").click()
+    tile = shown.locator(".wall .tile").first
+    tile.wait_for()
+    assert "stages.2 channel 3" in tile.inner_text()
+    tile.click()
+    shown.locator("dialog .known dt").first.wait_for()
+    assert shown.locator("dialog .known dd").all_inner_texts() == ["41.28 in 41.28.png", "7.5 in 7.5.png"]

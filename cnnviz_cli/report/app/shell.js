@@ -7,8 +7,9 @@
   R.title = (R.index.title ?? '').replace(/^cnnviz report: /, '') || models.join(', ') || 'cnnviz report';
   document.title = `${R.title} · cnnviz report`;
 
-  const tabs = [['images', 'Images']];
-  if (R.index.tabs?.dreams?.length) tabs.push(['dreams', 'Dreams']);
+  const tabs = [['images', 'Images']], units = R.index.tabs?.dreams ?? [];
+  const wall = units.some(one => one.painted) ? 'Dreams' : 'Units';
+  if (units.length) tabs.push(['dreams', wall]);
   if (R.index.tabs?.evaluation?.length) tabs.push(['evaluation', 'Evaluation']);
   if (R.index.tabs?.findings?.length) tabs.push(['findings', 'Findings']);
   if (!R.n && tabs.length > 1) tabs.shift();
@@ -61,7 +62,7 @@
     <main class="work" aria-label="Images"><${R.Toolbar} /><${R.RunNotes} /><${R.Filtered} /><${R.Grid} /></main></div>`;
   const PARTS = {
     images: Images,
-    dreams: () => html`<${R.Wall} of=${R.index.tabs.dreams} label="Dreams" />`,
+    dreams: () => html`<${R.Wall} of=${R.index.tabs.dreams} label=${wall} />`,
     findings: () => html`<${R.Findings} />`,
     evaluation: () => html`<${R.Evaluation} />`,
   };
