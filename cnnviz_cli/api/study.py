@@ -25,6 +25,7 @@ from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.config.names import setting_paths
 from cnnviz_cli.config.settings import Settings, settings_type
 from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import ImageRecord, Manifest
 from cnnviz_cli.core.text import did_you_mean, escape_text
@@ -194,11 +195,11 @@ def _picture(image: Any, number: int) -> Image.Image:
 
 
 def _result(root: Path) -> StudyResult:
-    manifest = Manifest.model_validate(json.loads((root / MANIFEST).read_bytes()))
+    manifest = Manifest.model_validate(json.loads(read_regular(root / MANIFEST, GIBIBYTE)))
     if manifest.findings is None:
         raise UsageError("no image could be shown to the network", where="images", fix="Pass other images.")
     about = Conclusion(manifest.sheets or (), manifest.tables or ()).paths
     paths = [*about, *(path for record in manifest.images for path in record.paths), MANIFEST]
     sheets = tuple(one.path for one in manifest.sheets or [])
-    files = {path: (root / path).read_bytes() for path in paths}
+    files = {path: read_regular(root / path, GIBIBYTE) for path in paths}
     return StudyResult(manifest.findings, tuple(manifest.images), files, sheets)
