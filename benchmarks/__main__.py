@@ -22,6 +22,7 @@ from benchmarks import (
     dream_quality,
     end_to_end,
     evaluate,
+    features,
     gpu,
     memory,
     precision,
@@ -54,7 +55,7 @@ def main() -> None:
         nargs="*",
         metavar="PART",
         help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream, "
-        "evaluate, concepts, report",
+        "evaluate, features, concepts, report",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -71,6 +72,7 @@ def main() -> None:
         "channels": lambda: ([], channels.notes()),
         "dream": lambda: (dream.everything(given.rounds), []),
         "evaluate": lambda: (evaluate.everything(given.rounds), []),
+        "features": lambda: (features.everything(given.rounds), []),
         "concepts": concepts.everything,
         "report": lambda: ([], report_pages.notes()),
     }
