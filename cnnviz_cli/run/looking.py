@@ -105,10 +105,8 @@ class Looking:
         count = sum(due)
         if count:
             self._announce(count, len(mine), called)
-            done = len(mine) - count
             for one in shown.over(sources, self._reporter, only=lambda at: bool(due[at])):
-                done += self._keep(store, one, take)
-                self._reporter.tick(done, len(mine))
+                self._keep(store, one, take)
             store.sync()
         self._await_peers(store)
         self._take_note(store, sources, names, called)
@@ -149,12 +147,10 @@ class Looking:
         count, kept_at, pause = sum(due), time.monotonic(), _KEEP_SECONDS
         if count:
             self._announce(count, len(mine), called)
-        done = len(mine) - count
         for one in shown.over(sources, self._reporter, only=lambda at: bool(due[at])) if count else ():
             if isinstance(one, SeenBatch):
                 add(fold, one)
-            done += self._keep(store, one, lambda seen: [{}] * len(seen.at))
-            self._reporter.tick(done, len(mine))
+            self._keep(store, one, lambda seen: [{}] * len(seen.at))
             if time.monotonic() - kept_at > pause:
                 begun = time.monotonic()
                 part.write(fold, store.mark())
@@ -202,17 +198,19 @@ class Looking:
         images = f"image{'s' * (mine != 1)}{called and f' of {escape_text(called, 60)}'}"
         before = f" ({mine - due} of {mine} were before)" if due < mine else ""
         self._reporter.say(f"{due} {images}: shown to the network{before}")
-        self._reporter.work([], mine, images)
+        self._reporter.begin(due)
 
-    def _keep(self, store: FeatureStore, one: SeenBatch | Unseen, take: Take) -> int:
+    def _keep(self, store: FeatureStore, one: SeenBatch | Unseen, take: Take) -> None:
+        shown = [one.source] if isinstance(one, Unseen) else one.sources
         if isinstance(one, Unseen):
             store.fail(one.at, SeenImage(one.sha256 or "", stamp=self._stamp(one.source), why=one.why))
-            return 1
-        for at, source, digest, view, size, values in zip(
-            one.at, one.sources, one.digests, one.views, one.sizes, take(one), strict=True
-        ):
-            store.write(at, values, SeenImage(digest, size, view.box, self._stamp(source)))
-        return len(one.at)
+        else:
+            for at, source, digest, view, size, values in zip(
+                one.at, one.sources, one.digests, one.views, one.sizes, take(one), strict=True
+            ):
+                store.write(at, values, SeenImage(digest, size, view.box, self._stamp(source)))
+        self._reporter.work([source.name for source in shown], len(shown), "images")
+        self._reporter.tick(len(shown), len(shown))
 
     def _stamp(self, source: Source) -> Stamp | None:
         """Unless the image was changed so lately that it may have been while it was read."""
