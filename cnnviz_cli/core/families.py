@@ -110,6 +110,12 @@ STUDIES: dict[str, StudyEntry] = {
             "cnnviz_cli.studies.concepts.conclude:conclude_concepts",
         ),
         StudyEntry(
+            "dissect",
+            "Which channel of a network finds which annotated thing.",
+            "cnnviz_cli.studies.dissection.study:DissectionStudy",
+            "cnnviz_cli.studies.dissection.sheets:conclude",
+        ),
+        StudyEntry(
             "influence",
             "Training images that helped a network with an image and that harmed, by the gradients of its last layer.",
             "cnnviz_cli.studies.influence.study:InfluenceStudy",

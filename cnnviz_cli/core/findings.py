@@ -6,6 +6,7 @@ A study adds one optional member to each class below, whose model lies in `core/
 from pydantic import Field
 
 from cnnviz_cli.core.concept_records import ConceptsFound, ConceptsOfImage
+from cnnviz_cli.core.dissection_records import DissectedImage, Dissection
 from cnnviz_cli.core.influence_records import InfluenceRecord, TrainingFindings
 from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 from cnnviz_cli.core.tcav_records import ConceptInImage, TcavFound
@@ -38,6 +39,7 @@ class Findings(Record):
     influence: TrainingFindings | None = optional("Training images, and how they were held against the others.")
     tcav: TcavFound | None = optional("How a class depends on concepts that were named.")
     top_images: TopImagesFound | None = optional("For each channel the images that excite it most.")
+    dissect: Dissection | None = optional("Which channel finds which annotated thing.")
 
     @property
     def lines(self) -> list[str]:
@@ -57,3 +59,4 @@ class ImageFindings(Record):
     concepts: ConceptsOfImage | None = optional("What concepts add to the score of a class.")
     influence: list[InfluenceRecord] | None = optional("Of each class that it was asked for, the training images.")
     tcav: list[ConceptInImage] | None = optional("By layer and concept how the image's score moves along it.")
+    dissect: DissectedImage | None = optional("What is marked in it, and which channels find that.")

@@ -123,6 +123,7 @@ class LayerBars:
         bars: label, number of channels, and the mean number where annotations are shuffled; None without a shuffle.
         found: channels that find some label.
         by_chance: the mean of `found` where annotations are shuffled.
+        silent: channels that are above their threshold nowhere.
     """
 
     layer: str
@@ -130,6 +131,7 @@ class LayerBars:
     bars: Sequence[tuple[str, int, float | None]]
     found: int
     by_chance: float | None
+    silent: int = 0
 
 
 def compose_labels(
@@ -349,6 +351,7 @@ def _chart(layer: LayerBars, reach: float, width: int) -> Block:
         f"{layer.found:,} of {layer.channels:,} channels find something marked",
         f"{labels} of {len(layer.bars)} label{'s' * (len(layer.bars) != 1)} found",
         "" if layer.by_chance is None else f"by chance {layer.by_chance:,.1f} channels",
+        f"{layer.silent:,} nowhere above their thresholds" if layer.silent else "",
     ]
     head += muted_lines(facts, SMALL, width)
     names = round(min(0.4 * width, max((text_width(label, TYPE) for label, *_ in shown), default=0) + 10))

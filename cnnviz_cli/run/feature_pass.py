@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cnnviz_cli.core.errors import ImageError, MemoryShortError, UsageError
-from cnnviz_cli.core.geometry import Box, View
+from cnnviz_cli.core.geometry import Box, Framing, View
 from cnnviz_cli.core.needs import Activation
 from cnnviz_cli.core.network import NetworkError, explain_memory_errors, to_memory_format
 from cnnviz_cli.core.records import ImageRecord
@@ -64,6 +64,7 @@ class SeenBatch:
         digests: of their files.
         views: which part of each upright image the network saw.
         sizes: width and height of each upright image.
+        framings: how each image became the network's input.
         inputs: (B, C, H, W) what the network was shown, normalised, on its device.
         maps: by layer (B, C, h, w) float32, on the device.
         scores: (B, classes) logits, where they were asked for.
@@ -76,6 +77,7 @@ class SeenBatch:
     digests: tuple[str, ...]
     views: tuple[View, ...]
     sizes: tuple[tuple[int, int], ...]
+    framings: tuple[Framing, ...]
     inputs: Tensor
     maps: Mapping[str, Tensor]
     scores: Tensor | None = None
@@ -173,7 +175,7 @@ class FeaturePass:
             pixels = model.preprocessing.normalize([item.pixels for _, item in items]).to(self.session.device)
             inputs = to_memory_format(pixels, model.facts.memory_format)
             maps, scores = self._pass(inputs, digests, scores=self.scores)
-            views = tuple(_view_of(item) for _, item in items)
+            views = tuple(_framing_of(item).placing.view_of(item.size) for _, item in items)
             boxes: list[tuple[Box, ...]] = []
             found: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
             if self.crops is not None:
@@ -188,6 +190,7 @@ class FeaturePass:
             digests=tuple(digests),
             views=views,
             sizes=tuple(item.size for _, item in items),
+            framings=tuple(_framing_of(item) for _, item in items),
             inputs=inputs,
             maps=maps,
             scores=scores,
@@ -219,9 +222,9 @@ class FeaturePass:
         return {layer: torch.cat(parts) for layer, parts in whole.items()}
 
 
-def _view_of(item: NetworkInput) -> View:
+def _framing_of(item: NetworkInput) -> Framing:
     assert item.framing is not None
-    return item.framing.placing.view_of(item.size)
+    return item.framing
 
 
 def _finite(seen: SeenBatch) -> Iterator[SeenBatch | Unseen]:
@@ -260,6 +263,7 @@ def _picked(seen: SeenBatch, numbers: Sequence[int]) -> SeenBatch:
         digests=tuple(seen.digests[number] for number in numbers),
         views=tuple(seen.views[number] for number in numbers),
         sizes=tuple(seen.sizes[number] for number in numbers),
+        framings=tuple(seen.framings[number] for number in numbers),
         inputs=seen.inputs[at],
         maps={layer: one[at] for layer, one in seen.maps.items()},
         scores=None if seen.scores is None else seen.scores[at],

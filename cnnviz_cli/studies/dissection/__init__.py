@@ -1,0 +1,1 @@
+"""Network dissection: which channel finds which annotated thing. After Bau et al. (2017)."""
