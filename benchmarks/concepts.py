@@ -101,12 +101,4 @@ def everything() -> tuple[list[Line], list[str]]:
             ">= 1",
             limit,
         ),
-        Line(
-            f"{name}: scikit-learn's MiniBatchNMF over cnnviz",
-            "MiniBatchNMF in memory",
-            "cnnviz",
-            (small, ours),
-            small / ours,
-            ">= 1",
-        ),
     ], [f"concepts: relative errors of {told}"]

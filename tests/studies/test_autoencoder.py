@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from cnnviz_cli.studies.concepts.autoencoder import (
     Adam,
     Autoencoder,
     Parameters,
+    _batch_count,
+    _batches,
+    _first_atoms,
     gradient,
     keep_largest,
     train_autoencoder,
@@ -157,6 +161,38 @@ def test_the_same_seed_gives_the_same_bits_with_any_number_of_threads() -> None:
     ]
     assert not np.array_equal(made[0].basis, made[2].basis)
     assert made[0].epochs == 3
+
+
+def test_the_first_atoms_are_rows_that_lie_apart_and_the_seed_draws_them() -> None:
+    # Four directions, one of them in two rows of three hundred alone.
+    rows = np.repeat(np.eye(4, dtype=np.float32), [150, 100, 48, 2], axis=0) * np.float32(3)
+    orders = set()
+    for seed in range(6):
+        found = _first_atoms(rows_of(rows), 4, 2, seed)
+        assert sorted(found.atoms.argmax(1).tolist()) == [0, 1, 2, 3]
+        assert torch.equal(found.encoder, found.atoms.T / 2)
+        orders.add(tuple(found.atoms.argmax(1).tolist()))
+    assert len(orders) > 1
+
+
+def test_batches_are_all_rows_shuffled_by_the_seed_anew_each_time() -> None:
+    rows = np.arange(600, dtype=np.float32)[:, None]
+    drawn = {seed: [batch[:, 0].tolist() for batch in _batches(rows_of(rows), 2, seed)] for seed in (0, 1)}
+    for batches in drawn.values():
+        assert [len(batch) for batch in batches] == [256, 256, 88] * 2
+        first, second = [*chain(*batches[:3])], [*chain(*batches[3:])]
+        assert sorted(first) == sorted(second) == rows[:, 0].tolist()
+        assert first != second
+    assert drawn[0] != drawn[1]
+    assert _batch_count(600) == 3
+    assert _batch_count(8192 + 10) == 33
+
+
+def test_the_rate_falls_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(Adam, "step", lambda _self, _at, _slopes, rate: rates.append(rate))
+    train_autoencoder(rows_of(sparse_sums(300, 8, 6, 2)[0]), 6, top_k=2, epochs=2)
+    assert rates == pytest.approx([2e-3 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(4)])
 
 
 def test_a_concept_that_no_row_uses_is_zero_and_last() -> None:

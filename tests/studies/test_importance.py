@@ -194,6 +194,7 @@ def test_haltons_sequence_is_scipys() -> None:
         [radical_inverse(np.arange(50), base, [np.arange(base)] * digits_of(base)) for base in bases], axis=1
     )
     assert plain == pytest.approx(qmc.Halton(9, scramble=False).random(50), abs=1e-15)
+    assert (digits_of(2), digits_of(3), digits_of(71)) == (53, 34, 8)  # 2^53, 3^34 and 71^8 are what a double holds
     assert primes(9) == [2, 3, 5, 7, 11, 13, 17, 19, 23]
 
 

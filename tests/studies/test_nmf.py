@@ -21,6 +21,7 @@ from cnnviz_cli.studies.concepts.nmf import (
     Factors,
     NegativeValuesError,
     _canonical,
+    _Survey,
     count_at_knee,
     factorize,
     knee_of,
@@ -119,7 +120,7 @@ def slow_hals(matrix: Matrix, count: int, rounds: int) -> tuple[NDArray[Any], ND
         u, v = max(pairs, key=lambda pair: norm(pair[0]) * norm(pair[1]))
         scale = np.sqrt(sizes[one] * norm(u) * norm(v))
         weights[:, one], basis[one] = scale * u / norm(u), scale * v / norm(v)
-    weights[weights < 1e-6] = basis[basis < 1e-6] = np.sqrt(wide.mean())
+    weights[weights < 1e-6] = basis[basis < 1e-6] = 0.01 * np.sqrt(wide.mean())
     for _ in range(rounds):
         for held, other, target in ((weights, basis, wide), (basis.T, weights.T, wide.T)):
             for row in range(len(held)):
@@ -215,6 +216,18 @@ def test_the_space_of_equal_eigenvalues_has_one_basis() -> None:
         turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=draws.manual_seed(seed + 1)))[0]
         assert torch.allclose(torch.stack(_canonical(space @ turn), 1), first, atol=1e-10)
     assert float(_canonical(-space[:, :1])[0].abs().max()) == float(_canonical(space[:, :1])[0].max())
+
+
+def test_directions_of_equal_size_do_not_depend_on_what_was_found_first() -> None:
+    draws = torch.Generator().manual_seed(3)
+    vectors = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=draws))[0]
+    values = torch.tensor([9.0, 4, 4 - 1e-9, 4 - 2e-9, 1, 0], dtype=torch.float64)
+    sizes, first = _Survey(1.0, 22.0, values, vectors).directions(3)
+    assert sizes.tolist() == pytest.approx([3, 2, 2])
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=draws))[0]
+    turned = torch.cat([-vectors[:, :1], vectors[:, 1:4] @ turn, vectors[:, 4:]], 1)
+    assert torch.allclose(_Survey(1.0, 22.0, values, turned).directions(3)[1], first, atol=1e-10)
+    assert _Survey(1.0, 22.0, values, vectors).directions(6)[1].shape == (6, 5)
 
 
 def test_concepts_of_equal_weight_are_told_apart() -> None:
@@ -336,10 +349,14 @@ def test_the_knee_by_hand() -> None:
     assert knee_of((2, 4, 6, 10), (0.5, 0.3, 0.1, 0.1)) == 6
     # A rise counts as none: 1, 0.2, 0.2, 0 at 0, 1/3, 2/3, 1.
     assert knee_of((1, 2, 3, 4), (1.0, 0.2, 0.6, 0.0)) == 2
-    assert knee_of((2, 3, 4), (0.3, 0.2, 0.1)) == 2
+    # A straight line, and one that falls ever faster: heights 1, 3/4, 0.
+    assert knee_of((2, 3, 4), (0.3, 0.2, 0.1)) == 4
+    assert knee_of((2, 3, 4), (0.5, 0.4, 0.1)) == 4
+    # Equal distances, 1/6 below the line: heights 1, 1/2, 1/6, 0.
+    assert knee_of((2, 3, 4, 5), (0.7, 0.4, 0.2, 0.1)) == 3
     assert knee_of((2, 3, 4), (0.3, 0.3, 0.3)) == 2
     assert knee_of((7,), (0.3,)) == 7
-    assert knee_of((2, 3), (0.3, 0.1)) == 2
+    assert knee_of((2, 3), (0.3, 0.1)) == 3
     assert knee_of((2, 3, 4, 5), (0.4, 0.3, 0.1, 0.1)) == 4
 
 

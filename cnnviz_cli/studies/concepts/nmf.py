@@ -33,18 +33,22 @@ from cnnviz_cli.studies.concepts.nonnegative import nonnegative_weights
 
 TOLERANCE = 1e-4
 ITERATIONS = 300
-KNEE_ROWS = 8192
+KNEE_ROWS = 4096
 """As many rows, at even distances, say where the knee is."""
 
 _KNEE_TOLERANCE = 1e-3
 _CUT = 1e-6
 """Of the root of the mean: what is below counts as zero in the start, as in scikit-learn."""
+_FILL = 0.01
+"""Of the same root: what takes the place of zero."""
 _TIE = 1e-9
 """Of the largest eigenvalue: a difference below is none, nor is a sign of it."""
 _NULL = 1e-12
 """Of the largest eigenvalue: what is below is rounding."""
 _ROUNDING = 1e-6
 """Of the numbers that a gradient is the difference of: what is below is rounding."""
+_EQUAL = 1e-9
+"""Distances from the line that differ by less are equal."""
 _PANEL = 320
 
 
@@ -210,7 +214,6 @@ def _factorize(
         first = first or violation
         converged = violation <= max(tolerance * first, _ROUNDING * scale if tolerance else 0.0)
     energies = (squares.diagonal() / rows.shape[0]).sqrt() * basis.norm(dim=1)
-    basis[energies == 0] = 0
     order = torch.argsort(energies, descending=True, stable=True)
     made = Factors(unit_rows(basis[order]).float().numpy(), energies[order].numpy(), 0.0, iterations, bool(converged))
     left, _, _ = made._encode_blocks(rows, team, held)
@@ -221,12 +224,12 @@ def _start(rows: Rows, survey: _Survey, count: int, team: Workers, weights: Numb
     """NNDSVDa: (count, C) float64; the weights are written.
 
     Of each pair of singular vectors the positive parts or the negative ones, whichever pair is larger. What is zero,
-    and concepts beyond the rank, is filled with the root of the rows' mean, so that all scales with the rows. (With the
-    mean, as it was published, rows of large numbers start far off, and the iterations end at once.)
+    and concepts beyond the rank, is filled with a hundredth of the root of the rows' mean, so that all scales with the
+    rows. (With the mean, as it was published, rows of large numbers start far off, and the iterations end at once.)
     """
     sizes, right = survey.directions(count)
-    known, fill = len(sizes), float(np.sqrt(survey.mean))
-    cut = _CUT * fill
+    known, mean = len(sizes), float(np.sqrt(survey.mean))
+    cut, fill = _CUT * mean, _FILL * mean
     project = (right / sizes).float()
 
     def left(where: slice, block: Tensor) -> tuple[Tensor, Tensor]:
@@ -334,13 +337,16 @@ def knee_of(counts: Sequence[int], errors: Sequence[float]) -> int:
     """The count at which the curve of errors lies farthest below the line from its first to its last point.
 
     Kneedle (Satopaa et al. 2011) without smoothing, both axes from 0 to 1. An error above that of fewer concepts counts
-    as that one: more concepts cannot explain less. Of equal distances the fewest concepts; of a flat curve the first.
+    as that one: more concepts cannot explain less. Of equal distances the fewest concepts. A flat curve gives the first
+    count; one that nowhere falls below the line gives the last, since each concept explains as much as those before.
     """
     lowest = np.minimum.accumulate(np.asarray(errors, dtype=np.float64))
     places = np.asarray(counts, dtype=np.float64)
-    if len(places) < 3 or lowest[0] == lowest[-1]:
+    if lowest[0] == lowest[-1]:
         return int(counts[0])
     along = (places - places[0]) / (places[-1] - places[0])
     height = (lowest - lowest[-1]) / (lowest[0] - lowest[-1])
     below = 1 - along - height
-    return int(counts[int(np.flatnonzero(below >= below.max() - 1e-12)[0])])
+    if below.max() <= _EQUAL:
+        return int(counts[-1])
+    return int(counts[int(np.flatnonzero(below >= below.max() - _EQUAL)[0])])
