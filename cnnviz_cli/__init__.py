@@ -1,8 +1,8 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain`, `evaluate`, `dream`, `attack` and `top_images` are the ways in from Python, and `export` hands on what a run
-has found; all else that is named here belongs to them. Nothing is imported until it is asked for, so that the command
-and its help do not wait for torch.
+`explain`, `evaluate`, `dream`, `attack`, `dissect` and `top_images` are the ways in from Python, and `export` hands on
+what a run has found; all else that is named here belongs to them. Nothing is imported until it is asked for, so that
+the command and its help do not wait for torch.
 """
 
 __version__ = "0.1.0"
@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alon
 
 if TYPE_CHECKING:
     from cnnviz_cli.api.attack import Attack, attack
+    from cnnviz_cli.api.dissect import Dissected, dissect
     from cnnviz_cli.api.dream import Dream, dream
     from cnnviz_cli.api.evaluate import Evaluation, evaluate
     from cnnviz_cli.api.explain import Networks, Pictures, explain
@@ -36,6 +37,7 @@ __all__ = [
     "Attack",
     "CnnvizError",
     "DeviceError",
+    "Dissected",
     "Dream",
     "Evaluation",
     "ExplainedImage",
@@ -57,6 +59,7 @@ __all__ = [
     "attack",
     "channel",
     "direction",
+    "dissect",
     "dream",
     "energy",
     "evaluate",
@@ -70,6 +73,7 @@ __all__ = [
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Attack": "api.attack",
+    "Dissected": "api.dissect",
     "Dream": "api.dream",
     "Evaluation": "api.evaluate",
     "ExplainedImage": "api.results",
@@ -85,6 +89,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "attack": "api.attack",
     "channel": "api.objectives",
     "direction": "api.objectives",
+    "dissect": "api.dissect",
     "dream": "api.dream",
     "energy": "api.objectives",
     "evaluate": "api.evaluate",

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from studies.coloured import BIAS, SIDE, WEIGHT, scene, write_boxes, write_scenes
+from studies.coloured import BIAS, SIDE, WEIGHT, coloured, scene, write_boxes, write_scenes
 
+import cnnviz_cli
 from cnnviz_cli.cli.main import main
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import looking
 
@@ -312,3 +314,38 @@ def test_one_annotated_image_has_no_chance(cnnviz: Say) -> None:
     assert "one image is annotated: what channels reach by chance cannot be told" in cnnviz()
     (layer,) = manifest()["findings"]["dissect"]["layers"]
     assert "chance" not in layer["labels"][0]
+
+
+# --- from Python -------------------------------------------------------------------------------------------
+
+
+def test_python_finds_what_the_command_does(cnnviz: Say) -> None:
+    cnnviz()
+    paths = [f"in/{number}.png" for number in range(COUNT)]
+    marked: dict[str | int, Any] = {
+        f"in/{number}.png": [{"mask": mask, "label": label} for label, mask in scene(number)[1].items()]
+        for number in range(COUNT)
+    }
+    common: dict[str, Any] = {"layer": "colours", "quantile": QUANTILE, "input_size": SIDE, "resize": "squash"}
+    found = cnnviz_cli.dissect(coloured(), paths, marked, labels=["a", "b", "c"], **common)
+    assert [dict(row) for row in found.channels] == table()
+    assert list(found.labels) == ["red", "blue"]
+    assert found.labels["red"].channels[0].unit == 0
+    assert found.dissection.annotated == COUNT
+    assert found.figure is not None
+    assert set(found.figures) == {"dissection.png", "dissection.labels.png"}
+    pictures = [Image.fromarray(scene(number)[0]) for number in range(COUNT)]
+    again = cnnviz_cli.dissect(
+        coloured(), pictures, dict(enumerate(marked.values())), labels=["a", "b", "c"], units=[0, 1], **common
+    )
+    assert [dict(row) for row in again.channels] == table()[:2]
+
+
+def test_python_names_its_own_arguments_in_mistakes() -> None:
+    with pytest.raises(UsageError, match="there is no image 9") as caught:
+        cnnviz_cli.dissect(coloured(), ["in/0.png"], {9: np.ones((SIDE, SIDE))})
+    assert caught.value.where == "annotations"
+    with pytest.raises(UsageError, match="does not exist"):
+        cnnviz_cli.dissect(coloured(), ["in/0.png"], "nowhere")
+    with pytest.raises(UsageError, match="no file, folder, or dict"):
+        cnnviz_cli.dissect(coloured(), ["in/0.png"], 3)  # type: ignore[arg-type]
