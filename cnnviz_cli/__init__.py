@@ -1,8 +1,8 @@
 """Explanation images of convolutional networks: a command (``cnnviz``), and the same from Python.
 
-`explain`, `evaluate`, `dream`, `attack`, `dissect` and `top_images` are the ways in from Python, and `export` hands on
-what a run has found; all else that is named here belongs to them. Nothing is imported until it is asked for, so that
-the command and its help do not wait for torch.
+The functions from `explain` to `top_images` are the ways in from Python, one for each of the commands that show
+something, and `export` hands on what a run has found; all else that is named here belongs to them. Nothing is imported
+until it is asked for, so that the command and its help do not wait for torch.
 """
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.api.influence import Influence, influence
     from cnnviz_cli.api.objectives import Objective, channel, direction, energy, likeness, target
     from cnnviz_cli.api.results import ExplainedImage, Explanation, Explanations, Report
+    from cnnviz_cli.api.tcav import Tcav, tcav
     from cnnviz_cli.api.top_images import TopImages, top_images
     from cnnviz_cli.core.errors import (
         CnnvizError,
@@ -54,6 +55,7 @@ __all__ = [
     "Prediction",
     "Preprocessing",
     "Report",
+    "Tcav",
     "TopImages",
     "UsageError",
     "attack",
@@ -68,6 +70,7 @@ __all__ = [
     "influence",
     "likeness",
     "target",
+    "tcav",
     "top_images",
 ]
 
@@ -86,6 +89,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Prediction": "core.records",
     "Preprocessing": "models.input.preprocessing",
     "Report": "api.results",
+    "Tcav": "api.tcav",
     "attack": "api.attack",
     "channel": "api.objectives",
     "direction": "api.objectives",
@@ -98,6 +102,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "influence": "api.influence",
     "likeness": "api.objectives",
     "target": "api.objectives",
+    "tcav": "api.tcav",
     "TopImages": "api.top_images",
     "top_images": "api.top_images",
 }

@@ -59,17 +59,26 @@ class TcavFields(BaseModel):
     )
 
 
+OF_BOTH = frozenset({"layer"})
+"""Settings of the section that count whether concepts are named or found."""
+
+
 def check_tcav(fields: TcavFields, *, targets: bool) -> None:
     """Raise UsageError where concepts are named without what belongs to them, or that without concepts.
 
     Args:
         targets: whether a class was named.
     """
+    own = TcavFields.model_fields.keys()
+    for name in type(fields).model_fields:
+        if name in fields.model_fields_set - OF_BOTH and (name in own) != bool(fields.concept):
+            flag = f"--{name.replace('_', '-')}"
+            if name in own:
+                what, fix = f"{flag} is about concepts that are named, and none is", "Name one: --concept striped/"
+            else:
+                what, fix = f"{flag} is about concepts that are found, and these are named", "Leave it out."
+            raise UsageError(what, where=flag, fix=fix)
     if not fields.concept:
-        given = {"against": fields.against, "rather-than": fields.rather_than}
-        for name in (name for name, path in given.items() if path is not None):
-            what = f"--{name} is what concepts are told apart from, and none is named"
-            raise UsageError(what, where=f"--{name}", fix="Name a folder of images that show one: --concept striped/")
         return
     if fields.against is None:
         what = "a concept is told apart from images without it, and there are none"

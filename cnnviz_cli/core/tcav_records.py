@@ -55,10 +55,9 @@ class TcavFound(StudyFindings):
             if score.share is None or score.mean is None:
                 found.append(f"{name}: no score: {score.refused}")
                 continue
-            share = (
-                f"{self.label} rises in {100 * score.share.value:.0f} % of the images (p {score.share.corrected_p:.3g})"
-            )
-            found.append(f"{name}: {share}, mean {score.mean.value:+.3g} (p {score.mean.corrected_p:.3g})")
+            share = f"{100 * score.share.value:.0f} % of the images have a score that rises along it"
+            mean = f"mean {score.mean.value:+.3g} (p {score.mean.corrected_p:.3g})"
+            found.append(f"{name}: {share} (p {score.share.corrected_p:.3g}), {mean}")
         return found
 
 

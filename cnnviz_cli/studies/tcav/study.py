@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnviz_cli.config.concepts_fields import ConceptsSection, concepts_fields
+from cnnviz_cli.config.tcav_fields import check_tcav
 from cnnviz_cli.core.draws import generator
 from cnnviz_cli.core.dream_subjects import layer_to_dream
 from cnnviz_cli.core.errors import UsageError
@@ -115,12 +116,13 @@ class TcavStudy(Study):
     def __init__(self, session: Session, sources: Sequence[Source], sink: Sink, reporter: Reporter) -> None:
         super().__init__(session, sources, sink, reporter)
         fields = self.fields
+        check_tcav(fields, targets="target" in self.settings.model_fields_set)
         self.target = _one_class(session)
         self.layers = _layers_of(session, fields)
         self.how = HowToFit(fields.cav, fields.penalty, fields.cuts, session.settings.seed)
         self._refuse_layers()
         self.concepts = tuple(self._open(path, "--concept") for path in fields.concept)
-        assert fields.against is not None, "config.tcav_fields has checked it"
+        assert fields.against is not None
         self.against = self._open(fields.against, "--against")
         self.instead = None if fields.rather_than is None else self._open(fields.rather_than, "--rather-than")
         if len(names := {one.name for one in self.concepts}) < len(self.concepts):
