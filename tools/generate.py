@@ -65,7 +65,7 @@ SHOWN: dict[str, tuple[str, str]] = {
     "deconv-class.png": ("deconv chelsea.png --method class", "chelsea.png/deconv.png"),
     "features.png": ("features coffee.png --layer stages.0", "coffee.png/features.*.stages.0.png"),
     "features-top.png": (
-        "features . --top-images 4 --layer stages.1 --top-channels 0-9",
+        "features . --top-images 4 --layer stages.1 --top-channels 0-11",
         "features.units-1.png",
     ),
     "deconv-top.png": (

@@ -49,9 +49,14 @@ def print_outcome(
     if outcome.evaluation:
         lines += ["", *evaluation_lines(outcome.evaluation), *(str(output / path) for path in outcome.about_all)]
     if outcome.findings:
-        lines += ["", *outcome.findings.lines, *(str(output / path) for path in outcome.about_all)]
+        # The last are tables; of a thousand pages the names are in the manifest.
+        pages, rest = outcome.about_all[:MAX_LINES], outcome.about_all[MAX_LINES:]
+        lines += ["", *outcome.findings.lines, *(str(output / path) for path in pages)]
+        lines += [*more_line(len(rest) - 1), *(str(output / path) for path in rest[-1:])]
     before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
-    lines += [f"{totals(summary, before)}, {outcome.seconds:.1f} s", str(outcome.manifest)]
+    of_units = any(record.subject is not None for record in outcome.first[:1])
+    counted = totals(summary, before, "unit" if of_units else "image")
+    lines += [f"{counted}, {outcome.seconds:.1f} s", str(outcome.manifest)]
     print("\n".join(map(escape_text, lines)))
 
 
@@ -119,10 +124,10 @@ def _cell(cell: CellValue | None) -> str:
     return f"{round(cell.mean, 2) + 0.0:.2f}{error}"
 
 
-def totals(summary: Summary, before: str = "") -> str:
-    """``5 images, 1 failed, 8 figures``; `before` follows the images."""
+def totals(summary: Summary, before: str = "", of: str = "image") -> str:
+    """``5 images, 1 failed, 8 figures``; `before` follows the images, or what else records are `of`."""
     failed = f", {summary.failed} failed" if summary.failed else ""
-    return f"{count_noun(summary.images, 'image')}{before}{failed}, {count_noun(summary.outputs, 'figure')}"
+    return f"{count_noun(summary.images, of)}{before}{failed}, {count_noun(summary.outputs, 'figure')}"
 
 
 def accuracy_lines(accuracy: Accuracy) -> list[str]:

@@ -45,8 +45,11 @@ PATCHES, PROJECTIONS = "the strongest patches", "what they project to"
 
 def squares_on_page(room: int, *, projected: bool) -> int:
     """How many units stand beside each other on a page."""
-    width = 2 * CELL + GAP // 4 if projected else CELL
-    return max(1, (room - 2 * MARGIN + CELL_GAP) // (width + CELL_GAP))
+    return max(1, round((room - 2 * MARGIN + CELL_GAP) / (_cell_width(projected=projected) + CELL_GAP)))
+
+
+def _cell_width(*, projected: bool) -> int:
+    return 2 * CELL + GAP // 4 if projected else CELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,10 @@ def compose_top_page(
     """A page of several channels; `projected`, with what their patches project to."""
     inner = room - 2 * MARGIN
     most = max((tile.picture.width for tile in tiles), default=1)
-    width = min(inner, 2 * CELL + GAP // 4 if projected else CELL)
-    across = max(1, min(len(tiles), (inner + CELL_GAP) // (width + CELL_GAP)))
+    across = squares_on_page(room, projected=projected)
+    # They fill the page; a few of a layer are no larger than many.
+    width = min((inner - (across - 1) * CELL_GAP) // across, round(1.2 * _cell_width(projected=projected)))
+    across = max(1, min(len(tiles), across))
     cells = [_cell(tile, width, width / most) for tile in tiles]
     lines = [stack_horizontally(cells[at : at + across], CELL_GAP) for at in range(0, len(cells), across)]
     full = max([min(inner, 40 * TYPE), *(line.width for line in lines)])

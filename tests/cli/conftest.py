@@ -121,6 +121,7 @@ class FakeRun:
             done_before=0,
             mistakes=[],
             evaluation=None,
+            findings=None,
             about_all=(),
         )
 

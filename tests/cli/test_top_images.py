@@ -123,6 +123,7 @@ def test_what_nothing_excites_is_said_and_not_drawn(top: Command, photos: Path, 
     (layer,) = found(tmp_path / "o")["layers"]
     assert layer == {"layer": "relu", "channels": 4, "silent": [SILENT], "scarce": layer["scarce"]}
     assert f"relu: 4 channels, 1 silent ({SILENT})" in done.out
+    assert "4 units, 7 figures" in done.out
 
 
 def test_pages_and_table_tell_of_every_channel(top: Command, photos: Path, tmp_path: Path) -> None:

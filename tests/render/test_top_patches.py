@@ -80,12 +80,24 @@ def test_squares_are_patches_and_projections_and_nothing_else() -> None:
     assert np.asarray(draw_squares(top(5, projected=False))).shape[1] == side
 
 
+@pytest.mark.parametrize("room", [480, 1600])
+@pytest.mark.parametrize("projected", [False, True])
+def test_full_rows_fill_a_page(room: int, *, projected: bool) -> None:
+    tiles = [TopTile("channel 1", "", draw_squares(top(9, projected=projected)))] * 12
+    page = compose_top_page(tiles, "units", [], [], room, projected=projected)
+    edges = [left + item.width for left, _, item in page.leaves() if isinstance(item, Raster)]
+    assert room - 40 - 8 <= max(edges) <= room - 40
+    assert len({left for left, _, item in page.leaves() if isinstance(item, Raster)}) == squares_on_page(
+        room, projected=projected
+    )
+
+
 def test_numbers_and_words() -> None:
     assert [columns_of(count) for count in (1, 2, 4, 5, 9, 10, 16, 17, 25)] == [1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert describe_values([(6.0, "a"), (6.0, "b")]) == "6.00"
     assert describe_values([(6.0, "a"), (2.5, "b")]) == "6.00 to 2.50"
     assert describe_values([]) == ""
     assert squares_on_page(1600, projected=True) == 3
-    assert squares_on_page(1600, projected=False) == 5
-    assert squares_on_page(480, projected=True) == 1
+    assert squares_on_page(1600, projected=False) == 6
+    assert (squares_on_page(480, projected=True), squares_on_page(480, projected=False)) == (1, 2)
     rasterize(compose_top_unit(top(0), [], [], 480))
