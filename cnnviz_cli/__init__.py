@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as `typing` has it, which is not imported for this alon
 
 if TYPE_CHECKING:
     from cnnviz_cli.api.attack import Attack, attack
+    from cnnviz_cli.api.concepts import Concepts, concepts
     from cnnviz_cli.api.dissect import Dissected, dissect
     from cnnviz_cli.api.dream import Dream, dream
     from cnnviz_cli.api.evaluate import Evaluation, evaluate
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attack",
     "CnnvizError",
+    "Concepts",
     "DeviceError",
     "Dissected",
     "Dream",
@@ -60,6 +62,7 @@ __all__ = [
     "UsageError",
     "attack",
     "channel",
+    "concepts",
     "direction",
     "dissect",
     "dream",
@@ -76,6 +79,7 @@ __all__ = [
 
 _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Attack": "api.attack",
+    "Concepts": "api.concepts",
     "Dissected": "api.dissect",
     "Dream": "api.dream",
     "Evaluation": "api.evaluate",
@@ -92,6 +96,7 @@ _HOMES = dict.fromkeys(__all__, "core.errors") | {
     "Tcav": "api.tcav",
     "attack": "api.attack",
     "channel": "api.objectives",
+    "concepts": "api.concepts",
     "direction": "api.objectives",
     "dissect": "api.dissect",
     "dream": "api.dream",

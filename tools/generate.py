@@ -77,6 +77,8 @@ SHOWN: dict[str, tuple[str, str]] = {
         "coffee.png/features.filters.*stem.0.png",
     ),
     "evaluation.png": ("evaluate .", "evaluation.png"),
+    "concepts.png": ("concepts . --concepts 8", "concepts.png"),
+    "concepts-image.png": ("concepts . --concepts 8", "chelsea_coffee.png/concepts.png"),
     "dream-classes.png": ('dream --target "tiger cat,espresso,daisy,missile"', "dream.compare.png"),
     "dream-rocket.png": ("dream rocket.jpg", "rocket.jpg/dream.png"),
     "dream-guided.png": ("dream rocket.jpg --like chelsea.png", "rocket.jpg/dream.png"),
