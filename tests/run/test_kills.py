@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from run.dying import HALF
+from run.killing import Killer
 from run.made_up_study import ENTRY, OF_UNITS
 from run.resuming import files_of, photographs
 
@@ -32,32 +31,6 @@ WRITE_POINTS = (
     "manifest: before",
 )
 """Where a process may be killed: every label that the sink and the journal pass."""
-ROOT = Path(__file__).parents[2]
-
-
-class Killer:
-    """The process that starts and kills runs."""
-
-    def __init__(self) -> None:
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "run.dying"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )
-
-    def run(self, out: Path, **order: Any) -> str:
-        """How one run ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"out": str(out), "in": str(out.parent / "in"), **order}) + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 @pytest.fixture(scope="module")

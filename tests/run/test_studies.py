@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from run.killing import Killer
 from run.made_up_study import ENTRY, OF_UNITS, DistanceStudy
 from run.resuming import BROKEN, Listener, files_of, listed, study, tiny_model
 
@@ -23,6 +25,7 @@ from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.verify import verify
+from cnnviz_cli.report import ReportOptions, write_report
 from cnnviz_cli.run import Outcome, looking
 from cnnviz_cli.run.feature_pass import FeaturePass
 from cnnviz_cli.run.lifecycle import conclude_merged
@@ -186,6 +189,24 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path, sources: list[Source], monk
     assert files_of(out) == files_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("name", [ENTRY.name, OF_UNITS.name])
+def test_what_was_kept_of_an_image_that_has_changed_is_forgotten(
+    name: str, tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, genuine = tmp_path / "out", DistanceStudy.kit
+    monkeypatch.setattr(DistanceStudy, "kit", lambda _self: (_ for _ in ()).throw(Terminated()))
+    assert run(out, sources, study=name).status == "interrupted"
+    monkeypatch.setattr(DistanceStudy, "kit", genuine)
+    Image.fromarray(np.full((14, 16, 3), 3, np.uint8)).save(tmp_path / "in" / "0.png")
+    brightest = max(range(7), key=lambda at: 0 if at == 3 else np.asarray(Image.open(sources[at].path)).sum())
+    Image.fromarray(np.zeros((14, 16, 3), np.uint8)).save(sources[brightest].path)
+    heard = Listener()
+    run(out, sources, heard, study=name)
+    assert any(line.startswith("3 images: shown") for line in heard.said)  # with the one that is broken
+    run(tmp_path / "whole", sources, study=name)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
 def test_a_ray_cluster_is_refused(tmp_path: Path, sources: list[Source]) -> None:
     with pytest.raises(UsageError, match="a study looks at all images together"):
         run(tmp_path / "out", sources, engine="ray")
@@ -221,3 +242,86 @@ def test_the_same_from_python(tmp_path: Path, sources: list[Source]) -> None:
     assert in_memory.records[0].outputs[0].statistics.keys() == {"distance"}
     with pytest.raises(UsageError, match="there is no option 'bath_size'"):
         carry_out_study(ENTRY.name, "gradcam", "efficientnet_lite0", pictures, {}, {"bath_size": 3})
+
+
+@pytest.mark.parametrize("name", [ENTRY.name, OF_UNITS.name])
+def test_a_report_shows_what_was_written(name: str, tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources, study=name)
+    without = manifest_of(out)
+    run(out, sources, study=name, report=True)
+    manifest = manifest_of(out)
+    small = [one.get("thumbnail") for one in manifest["images"] if one["status"] == "ok"]
+    assert all(small) == (name == ENTRY.name)
+    assert [one["outputs"] for one in manifest["images"]] == [one["outputs"] for one in without["images"]]
+    page = write_report([out], ReportOptions()).path.read_text(encoding="utf-8")
+    assert "<html" in page
+    assert verify(out) == []
+
+
+def test_an_interruption_while_figures_are_drawn_loses_none_that_is_finished(
+    tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, genuine = tmp_path / "out", DistanceStudy.record
+    done: list[str] = []
+
+    def short(self: DistanceStudy, source: Any, folder: str) -> Any:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(source.name)
+        return genuine(self, source, folder)
+
+    monkeypatch.setattr(DistanceStudy, "record", short)
+    assert run(out, sources).status == "interrupted"
+    assert "findings" not in manifest_of(out)
+    monkeypatch.setattr(DistanceStudy, "record", genuine)
+    heard = Listener()
+    run(out, sources, heard)
+    assert not [line for line in heard.said if "shown to the network" in line and not line.startswith("1 images")]
+    assert sorted([*heard.done_, *done]) == sorted(source.name for source in sources)
+    run(tmp_path / "whole", sources)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_full_disk_ends_it_with_one_message(
+    tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, genuine = tmp_path / "out", os.write
+
+    def full(descriptor: int, data: Any) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith(".positions.f32"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return genuine(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        run(out, sources)
+    monkeypatch.setattr(os, "write", genuine)
+    run(out, sources)
+    run(tmp_path / "whole", sources)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_shards_at_work_wait_for_each_other(tmp_path: Path, sources: list[Source]) -> None:
+    """Two processes at once, each of which needs the other's rows."""
+    run(tmp_path / "whole", sources)
+    out = tmp_path / "out"
+    killers = [Killer(), Killer()]
+    for index, one in enumerate(killers):
+        one.start(out, study=ENTRY.name, shard=[index, 2])
+    assert [one.answer() for one in killers] == ["0", "0"]
+    for one in killers:
+        one.close()
+    assert merged(out) == []
+    for path, data in files_of(tmp_path / "whole").items():
+        assert files_of(out)[path] == data, path
+
+
+def test_a_merge_without_what_figures_are_made_of_says_so(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        for index in range(2):
+            run(out, sources, shard=Shard(index, 2))
+    (out / "run.study.npz").unlink()
+    assert ["run.study.npz" in line for line in merged(out)] == [True]
+    assert "findings" not in manifest_of(out)
