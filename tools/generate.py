@@ -79,6 +79,11 @@ SHOWN: dict[str, tuple[str, str]] = {
     "evaluation.png": ("evaluate .", "evaluation.png"),
     "concepts.png": ("concepts . --concepts 8", "concepts.png"),
     "concepts-image.png": ("concepts . --concepts 8", "chelsea_coffee.png/concepts.png"),
+    "dissection-labels.png": ("dissect . --annotations annotations.json --layer stages.4", "dissection.labels-1.png"),
+    "dissection-image.png": (
+        "dissect . --annotations annotations.json --layer stages.4",
+        "chelsea.png/dissect.png",
+    ),
     "dream-classes.png": ('dream --target "tiger cat,espresso,daisy,missile"', "dream.compare.png"),
     "dream-rocket.png": ("dream rocket.jpg", "rocket.jpg/dream.png"),
     "dream-guided.png": ("dream rocket.jpg --like chelsea.png", "rocket.jpg/dream.png"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import looking
 
+ROOT = Path(__file__).parents[2]
 COUNT = 8
 QUANTILE = 0.93  # a square of 12 x 12 is 6.25 % of an image of 48 x 48
 
@@ -314,6 +317,20 @@ def test_one_annotated_image_has_no_chance(cnnviz: Say) -> None:
     assert "one image is annotated: what channels reach by chance cannot be told" in cnnviz()
     (layer,) = manifest()["findings"]["dissect"]["layers"]
     assert "chance" not in layer["labels"][0]
+
+
+def test_the_commands_of_the_page_are_understood(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "dissect.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^cnnviz (dissect .*)$", page, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        assert main([*dict.fromkeys([*shlex.split(line, comments=True), "--dry-run"])]) == 0
+        said = capfd.readouterr().out
+        assert "detectors from 0.04 on, 10 shuffles of annotations" in said
+    assert "MB of maps beside the journal" in said
 
 
 # --- from Python -------------------------------------------------------------------------------------------
