@@ -175,6 +175,23 @@ def test_nothing_is_helpful_where_the_network_is_certain():
     assert (found.helpful, found.harmful, found.helping, found.harming) == ([], [], 0, 0)
 
 
+def test_what_rounding_leaves_of_a_zero_is_no_influence():
+    # Orthogonal features, whose dot product is not 0 to the last bit: no layer's bias, nothing in common.
+    head = Head(np.eye(3), None, sigmoid=False)
+    given = np.float32([[0.1, 0.3, 0.7]])
+    x, y, z = given[0].astype(np.float64)
+    other = np.array([[y * z / 3, x * z / 3, -2 * x * y / 3]])
+    assert 0 < abs(float((given[0].astype(np.float64) * other[0]).sum())) < 1e-16
+    (found,) = find_influential(head, [given], _training([0]), other, np.array([1]), 4)
+    assert (found.helpful, found.harmful, found.helping, found.harming, found.help, found.harm) == ([], [], 0, 0, 0, 0)
+
+
+def test_one_score_is_that_of_a_yes_whatever_is_said_of_classes():
+    for sigmoid in (False, True):
+        head = Head(np.array([[1.0]]), None, sigmoid)
+        np.testing.assert_allclose(head.class_probabilities(np.array([[np.log(3)]])), [[0.25, 0.75]])
+
+
 def test_high_scores_do_not_overflow():
     for sigmoid in (False, True):
         head = Head(np.array([[3000.0], [-3000.0]]), None, sigmoid)
