@@ -21,7 +21,7 @@ from cnnviz_cli.core.method import methods
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("index", "gradcam", "saliency", "deconv", "features")
+PAGES = ("index", "gradcam", "saliency", "deconv", "features", "attack")
 """Those whose blocks without a language are commands."""
 
 FILES = {
@@ -70,10 +70,11 @@ def test_every_command_of_a_page_runs(
 
 
 @pytest.mark.usefixtures("photographs")
-def test_the_python_of_the_quick_start_runs() -> None:
-    for block in blocks("index", "python"):
-        exec(compile(block, "index.md", "exec"), {})
-    assert Path("gradcam.png").is_file()
+@pytest.mark.parametrize(("page", "made"), [("index", "gradcam.png"), ("attack", "attack.png")])
+def test_the_python_of_a_page_runs(page: str, made: str) -> None:
+    for block in blocks(page, "python"):
+        exec(compile(block, f"{page}.md", "exec"), {})
+    assert Path(made).is_file()
 
 
 RECIPES = dict(re.findall(r"^## (.*?)\n.*?^```bash\n(.*?)^```", text_of("recipes"), re.DOTALL | re.MULTILINE))

@@ -76,6 +76,8 @@ SHOWN: dict[str, tuple[str, str]] = {
         "features coffee.png --layer stem.0 --filters --channels 4",
         "coffee.png/features.filters.*stem.0.png",
     ),
+    "attack-coffee.png": ("attack coffee.png", "coffee.png/attack.png"),
+    "attack-macaw.png": ("attack chelsea.png --to macaw", "chelsea.png/attack.png"),
     "evaluation.png": ("evaluate .", "evaluation.png"),
     "concepts.png": ("concepts . --concepts 8", "concepts.png"),
     "concepts-image.png": ("concepts . --concepts 8", "chelsea_coffee.png/concepts.png"),

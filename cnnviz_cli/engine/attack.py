@@ -333,6 +333,9 @@ def _explained(search: _Search, made: _Found) -> dict[Need, Tensor]:
     given = {one.name: evidence[one][search.image : search.image + 1] for one in need.sources if isinstance(one, Given)}
 
     def ask(point: Tensor, targets: Tensor) -> Evidence:
+        for module in context.net.modules():
+            if module.training:  # a forward of its own may have switched it back
+                module.training = False
         return observe(
             context.net,
             match_memory_format(point, context.batch),

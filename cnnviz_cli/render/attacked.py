@@ -251,7 +251,7 @@ class _Words:
             found.append(("flipped when rounded to 8 bits", "yes" if told["in_8_bits"] else "no"))
         found.append(("rank correlation of the maps", _correlation(told["map_similarity"])))
         if self.name(1) != self.name(2):
-            found.append((f"of those for {self.name(2)} alone", _correlation(told["map_similarity_same_class"])))
+            found.append((f"of those for {self.name(2)}", _correlation(told["map_similarity_same_class"])))
         return found
 
 
