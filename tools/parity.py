@@ -65,6 +65,21 @@ have random weights (`random:0`). A row says so if fewer than five images were u
 documentation shows, with the same settings as cnnviz; a row states every change that this needed.
 """
 
+CONCEPTS = """\
+## Concepts that are named
+
+captum's `TCAV` is given the direction that cnnviz has found on flattened activations (`--pool none`), by a classifier
+that fits nothing. The network is a planted one, whose derivatives are known (`tests/studies/test_tcav_peer.py`).
+
+| number of `cnnviz concepts --concept` | beside | verdict |
+|---|---|---|
+| share | captum `TCAV`: `sign_count` | equal |
+| mean | captum `TCAV`: `magnitude` | equal; it returns the mean, see below |
+| magnitude | captum `TCAV`: `magnitude` | differs: cnnviz has what captum's documentation defines |
+| direction | captum `TCAV`, its own classifiers | cannot be compared: its steps are random, each run has another |
+| direction, accuracy | scikit-learn `Ridge`, `LogisticRegression`, without each image | within 1e-07 |
+"""
+
 FAULTS = """\
 ## Where a library differs from its documentation or paper
 
@@ -114,7 +129,9 @@ def page(results: Iterable[Result], seen: Iterable[tuple[Fault, str]]) -> str:
         by_method.setdefault(result.row.method, []).append(result)
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in (*PEERS, "torch", "torchvision", "numpy"))
     head = HEAD.format(versions=versions, rtol=RTOL, atol=ATOL, bundled=BUNDLED)
-    return "\n".join([head, *_tables(by_method), section(), FAULTS, *(_fault(fault, output) for fault, output in seen)])
+    return "\n".join(
+        [head, *_tables(by_method), section(), CONCEPTS, FAULTS, *(_fault(fault, output) for fault, output in seen)]
+    )
 
 
 def _tables(by_method: dict[str, list[Result]]) -> Iterator[str]:

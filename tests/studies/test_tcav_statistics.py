@@ -159,3 +159,23 @@ def test_of_random_folders_a_twentieth_is_called_a_concept() -> None:
     assert 0.01 <= mean <= 0.095
     found = torch.tensor([random_folder(seed, along=2.0) for seed in range(40)])
     assert float((found[:, 1] <= 0.05).double().mean()) > 0.9
+
+
+def test_a_t_test_over_runs_calls_random_folders_concepts() -> None:
+    """What TCAV's authors do: the concept against 20 halves, beside these halves against the others. The runs share the
+    concept's images, so that they are no independent draws; docs/tcav.md has the numbers of a larger simulation."""
+    stats = pytest.importorskip("scipy.stats")
+    wrong = 0
+    for seed in range(60):
+        draws = torch.Generator().manual_seed(seed)
+        found = torch.randn(90, 64, generator=draws, dtype=torch.float64)
+        gradients = torch.randn(64, generator=draws, dtype=torch.float64) + torch.randn(
+            40, 64, generator=draws, dtype=torch.float64
+        )
+        cuts = torch.cat([torch.zeros(20, 30, dtype=torch.float64), cut_in_halves(60, 20, seed)], 1)
+        concepts = torch.where(cuts < 0, -1.0, 0.0).double()
+        concepts[:, :30] = 1
+        products, slopes = found @ found.T, gradients @ found.T
+        shares = [Scores.of([fit_vectors(products, one, 0.1, "ridge").along(slopes)]).share for one in (concepts, cuts)]
+        wrong += stats.ttest_ind(*(one.numpy() for one in shares)).pvalue <= 0.05
+    assert wrong > 20
