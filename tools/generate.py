@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from concept_folders import make_folders
 from manual import manual
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -101,6 +102,10 @@ SHOWN: dict[str, tuple[str, str]] = {
         "dream --layer stages.3 --unit 12 --against ../sample_images",
         "stages.3-channel-12/dream.unit.png",
     ),
+    "tcav.png": (
+        'concepts cats --concept fur --concept striped --against random --target "tiger cat" --layer stages.4,last-conv',
+        "tcav.png",
+    ),
 }
 PAINTED = "dream"
 """What the names of painted pictures begin with: hundreds of steps make another picture of a processor's last bits."""
@@ -121,9 +126,13 @@ def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None
     for name in names:
         arguments, made = SHOWN[name]
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "cnnviz_cli", *shlex.split(arguments), "-o", folder, "-q"]
-            subprocess.run(command, check=True, cwd=ROOT / "sample_images")
-            (file,) = Path(folder).glob(made)
+            place, out = ROOT / "sample_images", Path(folder, "out")
+            if "--concept" in arguments:
+                place = Path(folder, "in")
+                make_folders(place)
+            command = [sys.executable, "-m", "cnnviz_cli", *shlex.split(arguments), "-o", str(out), "-q"]
+            subprocess.run(command, check=True, cwd=place)
+            (file,) = out.glob(made)
             with Image.open(file) as opened:
                 facts = told(opened)
                 picture = opened.copy()

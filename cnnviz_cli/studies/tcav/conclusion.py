@@ -66,7 +66,8 @@ def tcav_figure(found: TcavFound, values: Mapping[str, Any], arrays: Mapping[str
         f"directions by {found.cav} regression",
         model,
     ]
-    return TcavFigure(f"Does {found.label} depend on these concepts?", facts, other, concepts, _foot(found, values))
+    title = f'Does the class "{found.label}" depend on these concepts?'
+    return TcavFigure(title, facts, other, concepts, _foot(found, values))
 
 
 def _score(score: ConceptScore, named: Mapping[str, str]) -> LayerScore:
