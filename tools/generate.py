@@ -103,7 +103,8 @@ SHOWN: dict[str, tuple[str, str]] = {
         "stages.3-channel-12/dream.unit.png",
     ),
     "tcav.png": (
-        'concepts cats --concept fur --concept striped --against random --target "tiger cat" --layer stages.4,last-conv',
+        "concepts cats --concept fur --concept striped --against random --target 'tiger cat' "
+        "--layer stages.4,last-conv",
         "tcav.png",
     ),
 }
