@@ -16,9 +16,9 @@ import pytest
 import cnnviz_cli.measures
 import cnnviz_cli.methods
 import cnnviz_cli.tasks
-from cnnviz_cli.core.families import DREAM, FAMILIES, STUDIES
+from cnnviz_cli.core.families import EVERY_FAMILY, STUDIES
 from cnnviz_cli.core.measures import measures
-from cnnviz_cli.core.method import methods
+from cnnviz_cli.core.method import every_method
 from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.tasks.spec import tasks
 
@@ -88,7 +88,7 @@ def test_no_file_outgrows_its_room(path: Path) -> None:
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
 def test_no_name_of_a_method_a_measure_or_a_task_is_known_outside_its_file(path: Path) -> None:
-    names = {m.name for family in (None, DREAM.name) for m in methods(family)} | {*FAMILIES, DREAM.name}
+    names = {m.name for m in every_method()} | {*EVERY_FAMILY}
     names |= {name for task in tasks() for name in (task.name, task.word)} - {*Prediction.model_fields, "text"}
     names |= {name for one in measures() for name in (one.name, *one.column_names)}
     names |= STUDIES.keys()

@@ -432,3 +432,22 @@ def test_of_seeds_only_walks_that_start_at_random_need_any() -> None:
     assert attack_of(**PGD).variants > attack_of().variants > 1
     assert "10 steps" in attack_of(**PGD).label()
     assert replace(attack_of(), eps=inf).is_straight
+
+
+def test_a_walk_ends_where_the_label_is_flipped_and_counts_no_more_than_it_went() -> None:
+    class Counting(Linear):
+        seen = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            Counting.seen += 1
+            return super().forward(x)
+
+    net = Counting().double().eval().requires_grad_(False)
+    batch = normalized(pixels())
+    least = float(smallest_of(net, batch, "linf"))
+    need = attack_of(eps=1000 * least, length=10, step=0.25, starts=0)
+    Counting.seen = 0
+    _, told = answered(net, batch, need)
+    # The first walk goes a quarter of the budget, and the next begins from that.
+    assert told["eps"].item() == pytest.approx(least, rel=HALF_FINE)
+    assert Counting.seen < need.passes / 2
