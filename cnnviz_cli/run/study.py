@@ -208,11 +208,31 @@ class StudyBackend(Backend):
         return RunSetup(header, device_name(session.device), header.batch, truths=truths, subjects=subjects)
 
     def records(self, slots: Sequence[tuple[Input, str]], ledger: Ledger) -> Iterator[ImageRecord]:
-        done = not ledger.remaining and self._study.subjects is None and not self._shard.label
-        if done and ledger.bound_to and self._kept(ledger.bound_to):
-            return iter(())
+        if self._study.subjects is None and not self._shard.label and ledger.bound_to:
+            failed = self._still_failing(slots, ledger)
+            if failed is not None and self._kept(ledger.bound_to):
+                return iter(failed)
         self._look(ledger)
         return self._records(slots, ledger)
+
+    def _still_failing(self, slots: Sequence[tuple[Input, str]], ledger: Ledger) -> list[ImageRecord] | None:
+        """The records of all that is due, where that is nothing but images that cannot be read, as before: then all is
+        seen that can be. None where anything else is to be done."""
+        found: list[ImageRecord] = []
+        for at, (source, folder) in enumerate(slots):
+            if not ledger.is_due(at):
+                continue
+            before = ledger.failed_before(at)
+            if before is None or isinstance(source, Subject):
+                return None
+            try:
+                self._study.read(source, folder)
+                return None
+            except ImageError as error:
+                if error.sha256 != before["sha256"]:
+                    return None
+                found.append(failed_record(source, error.what, sha256=error.sha256))
+        return found
 
     def _kept(self, seen: str) -> Kit | None:
         self._kit = read_kit(self._sink, kit_digest(self._header.identity, seen))

@@ -88,44 +88,48 @@ class ChannelStudy(DistanceStudy):
         value = self.largest[source.channel or 0]
         shade = round(255 * value / (1 + value))
         figure = (picture_block(Image.new("RGB", (8, 8), (shade, shade, shade))), 1.0)
-        output = self.write_figure(folder, "mean", figure, layer=LAYER, subject=source, statistics={"mean": value})
+        output = self.write_figure(
+            folder, "mean", figure, layer=LAYER, subject=source, statistics={"mean": value, "images": self.largest[-1]}
+        )
         return ImageRecord(
             source=source.name, subject=source, sha256=source.sha256, width=None, height=None, status="ok", error=None,
             predictions=[], outputs=[output],
         )  # fmt: skip
 
 
-class Largest(Fold["list[float]", "list[float]"]):
-    """The largest value of each channel."""
+class Largest(Fold["tuple[str, list[float]]", "list[float]"]):
+    """The largest value of each channel, and behind them how many images there are."""
 
     name = "largest"
 
     def __init__(self) -> None:
         self.values: list[float] = []
+        self.digests: set[str] = set()
 
-    def add(self, item: list[float]) -> None:
-        self.values = list(map(max, zip(self.values or item, item, strict=True)))
+    def add(self, item: tuple[str, list[float]]) -> None:
+        self.digests.add(item[0])
+        self.values = list(map(max, zip(self.values or item[1], item[1], strict=True)))
 
     def merge(self, other: Self) -> None:
-        if other.values:
-            self.add(other.values)
+        for digest in other.digests:
+            self.add((digest, other.values))
 
     def finish(self) -> list[float]:
-        return self.values
+        return [*self.values, float(len(self.digests))]
 
-    def to_state(self) -> list[float]:
-        return self.values
+    def to_state(self) -> list[Any]:
+        return [self.values, sorted(self.digests)]
 
     @classmethod
     def from_state(cls, state: Any) -> Self:
         made = cls()
-        made.values = [float(one) for one in state]
+        made.values, made.digests = [float(one) for one in state[0]], set(map(str, state[1]))
         return made
 
 
 def add_largest(fold: Largest, seen: SeenBatch) -> None:
-    for one in seen.maps[LAYER]:
-        fold.add([float(value) for value in one.amax((1, 2))])
+    for digest, one in zip(seen.digests, seen.maps[LAYER], strict=True):
+        fold.add((digest, [float(value) for value in one.amax((1, 2))]))
 
 
 def rows_of_batch(seen: SeenBatch) -> list[Mapping[str, NDArray[Any]]]:

@@ -79,12 +79,17 @@ def test_maps_and_scores_are_those_of_the_network(tmp_path: Path, sources: list[
         assert (seen, size) == (view, (16, 14))
 
 
-def test_the_company_of_an_image_is_that_of_the_whole_list(tmp_path: Path, sources: list[Source]) -> None:
+def test_the_company_of_an_image_is_that_of_the_whole_list(
+    tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To the bit: shards and resumed passes show whole batches."""
     one = session(tmp_path / "out")
     whole, alone = seen_of(one, sources), {}
+    genuine, shown = FeaturePass._show, []
+    monkeypatch.setattr(FeaturePass, "_show", lambda *given: (shown.append(1), genuine(*given))[1])
     for at in range(len(sources)):
         alone |= seen_of(one, sources, only=lambda number, at=at: number == at)
+        assert len(shown) == at + 1  # no batch but its own
     assert whole.keys() == alone.keys()
     for at, found in whole.items():
         assert all(

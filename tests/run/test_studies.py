@@ -189,6 +189,20 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path, sources: list[Source], monk
     assert files_of(out) == files_of(tmp_path / "whole")
 
 
+def test_an_image_that_is_broken_still_costs_no_pass(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+    before, heard = files_of(out), Listener()
+    run(out, sources, heard)
+    assert files_of(out) == before
+    assert not [line for line in heard.said if "shown to the network" in line]
+    Image.fromarray(np.full((14, 16, 3), 99, np.uint8)).save(tmp_path / "in" / BROKEN)
+    run(out, sources)
+    run(tmp_path / "whole", sources)
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert manifest_of(out)["run"]["status"] == "ok"
+
+
 @pytest.mark.parametrize("name", [ENTRY.name, OF_UNITS.name])
 def test_what_was_kept_of_an_image_that_has_changed_is_forgotten(
     name: str, tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch

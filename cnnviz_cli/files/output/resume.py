@@ -257,6 +257,13 @@ class Ledger:
         """Whether the input of this number was still to do when the run began."""
         return bool(self._due[at])
 
+    def failed_before(self, at: int) -> Json | None:
+        """The record of an input that an earlier run could not do; None where it did, or never tried."""
+        if self._index.states[at] != FAILED:
+            return None
+        found: Json = json.loads(next(iter(self._index.records([at]))))
+        return found
+
     @property
     def remaining(self) -> int:
         """How many were."""
