@@ -795,6 +795,12 @@ def test_each_label_is_a_region_of_its_own() -> None:
     assert found[UNNAMED].astype(int).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]]
 
 
+def test_objects_without_a_label_join_those_that_are_called_so() -> None:
+    found = regions_by_label(annotation(("", Box(0, 0, 1, 1)), (UNNAMED, Box(1, 0, 2, 1))), seen((4, 3)))
+    assert list(found) == [UNNAMED]
+    assert found[UNNAMED].sum() == 2
+
+
 def test_a_label_outside_of_what_is_seen_is_there_and_empty() -> None:
     framing = Framing((8, 4), 1, cover((8, 4), (4, 4), (4, 4)))  # the middle four of eight columns
     found = regions_by_label(annotation(("left", Box(0, 0, 2, 4)), ("middle", Box(2, 0, 3, 4))), framing)

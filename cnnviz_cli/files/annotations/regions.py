@@ -90,7 +90,7 @@ def regions_by_label(annotation: ImageAnnotation, framing: Framing) -> dict[str,
     orientation = framing.orientation if turned else 1
     groups: dict[str, list[MarkedObject]] = {}
     for one in annotation.objects:
-        groups.setdefault(fold_label(one.label), []).append(one)
+        groups.setdefault(fold_label(one.label) or UNNAMED, []).append(one)
     named = {min(one.label.strip() for one in group) or UNNAMED: group for group in groups.values()}
     return {name: _covered(named[name], frame, framing.placing, orientation) for name in sorted(named)}
 
