@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cnnviz_cli.core.dissection_records import ChanceRange
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, ReceptiveField
 from cnnviz_cli.studies.dissection import overlap
+from cnnviz_cli.studies.dissection.analysis import NONE, StrongestImages, analyse
 from cnnviz_cli.studies.dissection.overlap import Enlarger, Overlap, shifted
 from cnnviz_cli.studies.dissection.quantiles import ChannelQuantiles, find_quantiles
 
@@ -240,3 +242,56 @@ def test_a_shuffle_gives_each_annotation_once_and_none_to_its_own_image() -> Non
         assert all(partner[image] != image for image in range(5))
     assert len({tuple(partner) for partner in found}) == 4
     assert shifted([0], 10) == []
+
+
+def test_zeros_of_both_signs_are_one() -> None:
+    values = np.array([-0.0, 0.0, -0.0, -0.0], np.float32).reshape(2, 1, 2)
+    assert not np.signbit(find_quantiles(lambda: [values], 1, 0.5)).any()
+
+
+# --- what overlaps say -------------------------------------------------------------------------------------
+
+
+def test_labels_and_detectors_by_hand() -> None:
+    """Three channels and two labels; the third channel overlaps with nothing, the second is below the limit."""
+    found = Overlap(
+        both=np.array([[[30, 5], [0, 4], [0, 0]], [[10, 0], [20, 0], [0, 0]], [[0, 0], [0, 8], [0, 0]]]),
+        marked=np.array([[50, 100]] * 3),
+        excited=np.array([40, 20, 0]),
+    )
+    made = analyse("conv", [3, 7, 9], np.zeros(3, np.float32), found, ["a", "b"], [2, 1], 0.05)
+    assert made.iou.tolist() == [[30 / 60, 5 / 135], [0, 4 / 116], [0, 0]]
+    assert made.label.tolist() == [0, 1, NONE]
+    assert made.detector.tolist() == [True, False, False]
+    assert made.counts.tolist() == [[30, 60], [4, 116], [0, 0]]
+    assert [made.best_channel(label) for label in (0, 1)] == [0, 0]
+    assert made.detectors_of(0) == [0]
+    assert made.detectors_of(1) == []
+    record = made.record
+    assert (record.channels, record.detectors, record.silent, record.found) == (3, 1, 1, 1)
+    # In the first shuffle both channels are detectors, in the second the second one is: 8 / 112.
+    assert record.detectors_by_chance == 1.5
+    first, second = record.labels
+    assert [(one.unit, one.iou) for one in first.channels] == [(3, 0.5)]
+    assert [(one.unit, one.iou) for one in second.channels] == [(3, 0.037037), (7, 0.0344828)]
+    assert (first.chance, second.chance) == (
+        ChanceRange(lowest=0, highest=0.4),
+        ChanceRange(lowest=0, highest=0.0714286),
+    )
+    assert [(one.detectors, one.detectors_by_chance, one.images) for one in record.labels] == [(1, 1, 2), (0, 0.5, 1)]
+    # At the very limit a channel is a detector.
+    limited = analyse("conv", [3, 7, 9], np.zeros(3, np.float32), found, ["a", "b"], [2, 1], 4 / 116)
+    assert limited.detector.tolist() == [True, True, False]
+
+
+def test_the_strongest_images_of_each_channel_are_kept_in_order() -> None:
+    peaks = np.random.default_rng(1).integers(0, 5, (9, 6)).astype(np.float32)
+    kept = StrongestImages(6, 4)
+    for image, one in enumerate(peaks):
+        kept.add(image, one)
+    for channel in range(6):
+        expected = sorted(range(9), key=lambda image: (-peaks[image, channel], image))[:4]
+        assert kept.of(channel) == expected
+    few = StrongestImages(1, 4)
+    few.add(5, np.array([-2], np.float32))
+    assert few.of(0) == [5]
