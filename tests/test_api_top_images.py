@@ -61,6 +61,19 @@ def test_it_is_what_the_command_finds(photos: Path, tmp_path: Path) -> None:
                 assert np.array_equal(np.asarray(written.convert("RGB")), np.asarray(one.squares))
 
 
+def test_rows_and_columns_of_an_oblong_input_are_not_mixed_up(tmp_path: Path) -> None:
+    wide = np.full((32, 56, 3), 105, np.uint8)
+    number = 6  # the template, where it is in that image, and 20 columns further right
+    row, column = place_of(number)
+    wide[row : row + 5, column + 20 : column + 25] = planted(number)[row : row + 5, column : column + 5]
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    settings = {**SETTINGS, "input_size": (32, 56)}
+    (one,) = cnnviz_cli.top_images(nets.templates(), tmp_path, layer="relu", channels=[0], **settings)
+    (patch,) = one.patches
+    assert patch.at == (row, column + 20)
+    assert patch.box == (column + 20, row, column + 25, row + 5)
+
+
 def test_an_image_that_cannot_be_read_is_named(photos: Path) -> None:
     (photos / "broken.png").write_bytes(b"no image")
     with pytest.warns(UserWarning, match=r"broken.png is left out"):

@@ -15,8 +15,9 @@ from PIL import Image
 from run.test_folder_pass import COUNT, SIDE, by_hand, place_of, planted
 
 from cnnviz_cli.core.records import ImageRecord, Manifest, Output
+from cnnviz_cli.methods.common.deconvolution import NOTES
 from cnnviz_cli.render.top_patches import JOINT, KEPT_PATCH
-from cnnviz_cli.studies.top_images import channels
+from cnnviz_cli.studies.top_images import channels, sheets
 
 from .conftest import Command, Result
 
@@ -88,6 +89,9 @@ def test_each_channel_has_the_images_that_slow_loops_find(
         assert [one.value for one in examples] == pytest.approx([value for value, *_ in expected], rel=1e-4)
         assert all(one.box == (one.at[1], one.at[0], one.at[1] + 5, one.at[0] + 5) for one in examples)
     assert [len(sheet_of(record).examples or []) for record in records][SILENT] == 0
+    scarce = sum(0 < len(strongest(channel, wanted)) < wanted for channel in range(4))
+    assert found(tmp_path / "o")["layers"][0]["scarce"] == scarce
+    assert 0 < scarce < 4
     first = sheet_of(records[0]).examples or []
     assert [one.at for one in first] == [place_of(COUNT - 1 - number) for number in range(min(wanted, COUNT))]
     assert cnnviz("verify", tmp_path / "o").out == "all listed files are unchanged\n"
@@ -97,13 +101,16 @@ def test_each_channel_has_the_images_that_slow_loops_find(
 def test_projections_stand_beside_patches_where_a_family_projects(top: Command, photos: Path, tmp_path: Path) -> None:
     side = 3 * KEPT_PATCH + 2 * JOINT
     pictures = {}
-    for family, more in (("features", ()), ("deconv", ("--rule", "rectify")), ("deconv", ("--rule", "guide"))):
+    runs: tuple[tuple[str, Any], ...] = (
+        ("features", ()), ("deconv", ("--rule", "rectify")), ("deconv", ("--rule", "guide"))
+    )  # fmt: skip
+    for family, more in runs:
         out = tmp_path / "".join((family, *more))
         done = top(family, photos, "--top-images", "9", *more, "-o", out)
         assert done.code == 0, done.err
         with Image.open(out / "relu-channel-0" / f"{family}.patches.png") as image:
             pictures["".join((family, *more))] = np.asarray(image.convert("RGB"))
-        assert found(out)["projection"] == "" if family == "features" else more[1] in found(out)["projection"] or True
+        assert found(out)["projection"] == (NOTES[more[1]] if more else "")
     alone, rectified, guided = pictures.values()
     assert alone.shape == (side, side, 3)
     assert rectified.shape[1] > 2 * side
@@ -148,6 +155,29 @@ def test_pages_and_table_tell_of_every_channel(top: Command, photos: Path, tmp_p
         assert (float(row["value"]), row["sha256"]) == (one.value, one.sha256)
         assert (int(row["row"]), int(row["column"])) == one.at
         assert tuple(float(row[edge]) for edge in ("left", "top", "right", "bottom")) == one.box
+
+
+def test_a_page_has_so_many_channels_and_the_last_names_the_silent(
+    top: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[list[str], list[str]]] = []
+    compose = sheets.compose_top_page
+
+    def listen(tiles: Any, heading: str, facts: Any, more: Any, room: int, **how: bool) -> Any:
+        drawn.append(([one.title for one in tiles], list(more)))
+        return compose(tiles, heading, facts, more, room, **how)
+
+    monkeypatch.setattr(sheets, "ROWS", 1)
+    monkeypatch.setattr(sheets, "squares_on_page", lambda _room, **_how: 2)
+    monkeypatch.setattr(sheets, "compose_top_page", listen)
+    top("features", photos, "--top-images", "2", "-o", tmp_path / "o")
+    assert [sheet.path for sheet in manifest(tmp_path / "o").sheets or ()] == [
+        f"features.units-{n}.png" for n in (1, 2)
+    ]
+    assert drawn == [
+        (["channel 0", "channel 2"], []),
+        (["channel 3"], [f"silent in these images: channel {SILENT}"]),
+    ]
 
 
 def test_channels_are_chosen_by_number(top: Command, cnnviz: Command, photos: Path, tmp_path: Path) -> None:
@@ -210,15 +240,26 @@ def test_shards_and_a_merge_write_what_one_process_writes(
     assert {name: parts.get(name) for name in whole} == whole
 
 
+def test_a_page_shows_no_squares_that_were_changed(top: Command, cnnviz: Command, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "halves"
+    for index in ("0/2", "1/2", "0/2"):
+        top("features", photos, "--top-images", "2", "-o", out, "--shard", index)
+    shutil.copy(out / "relu-channel-0" / "features.patches.png", out / "relu-channel-2" / "features.patches.png")
+    (out / "relu-channel-3" / "features.patches.png").unlink()
+    merged = cnnviz("merge", out)
+    assert "relu-channel-2/features.patches.png: its file was changed" in merged.err
+    assert "relu-channel-3/features.patches.png: its file is gone" in merged.err
+
+
 def test_an_image_that_cannot_be_read_is_counted(top: Command, photos: Path, tmp_path: Path) -> None:
-    (photos / "broken.png").write_bytes(b"no image")
+    (photos / "0 broken.png").write_bytes(b"no image")  # the first of the list
     shutil.copy(photos / "13.png", photos / "copy.png")
     done = top("features", photos, "--top-images", "9", "-o", tmp_path / "o")
     assert done.code in (0, 3), done.err
     (seen,) = json.loads((tmp_path / "o" / "manifest.json").read_bytes())["findings"]["seen"]
-    assert (seen["images"], seen["unseen"], seen["examples"][0]["source"]) == (COUNT + 1, 1, "broken.png")
+    assert (seen["images"], seen["unseen"], seen["examples"][0]["source"]) == (COUNT + 1, 1, "0 broken.png")
     sources = [one.source for one in sheet_of(manifest(tmp_path / "o").images[0]).examples or []]
-    assert (sources[0], "copy.png" in sources) == ("13.png", False)
+    assert sources == [f"{COUNT - 1 - number}.png" for number in range(9)]
 
 
 def test_too_many_channels_are_refused_before_an_image_is_read(
