@@ -196,6 +196,9 @@ def test_an_image_that_is_broken_still_costs_no_pass(tmp_path: Path, sources: li
     run(out, sources, heard)
     assert files_of(out) == before
     assert not [line for line in heard.said if "shown to the network" in line]
+    (tmp_path / "in" / BROKEN).write_bytes(b"broken otherwise")
+    run(out, sources)
+    assert manifest_of(out)["findings"] != json.loads(before["manifest.json"])["findings"]
     Image.fromarray(np.full((14, 16, 3), 99, np.uint8)).save(tmp_path / "in" / BROKEN)
     run(out, sources)
     run(tmp_path / "whole", sources)
