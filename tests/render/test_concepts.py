@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.render.concept_maps import COLORS, color_of, lay_concepts, rgb
-from cnnviz_cli.render.concept_sheet import ConceptPart, ImageConcepts, compose_image_concepts
+from cnnviz_cli.render.concept_sheet import BREADTH, ConceptPart, ImageConcepts, compose_image_concepts
 from cnnviz_cli.render.concepts import (
     ConceptBoard,
     ConceptColumn,
@@ -20,6 +21,7 @@ from cnnviz_cli.render.concepts import (
     compose_concepts,
     signed,
 )
+from cnnviz_cli.render.layout import Rectangle
 from cnnviz_cli.render.raster import rasterize
 
 from .laid import check_layout, texts
@@ -100,6 +102,21 @@ def test_the_bars_of_an_image_end_where_the_score_is() -> None:
     block = compose_image_concepts(sheet(), 1600)
     words = [item.text for _, _, item in texts(block)]
     assert {"+3.25", "-0.75", "0", "+0.50", "+1.00", "4.00", "the logit"} <= set(words)
+
+
+def test_each_bar_begins_where_the_one_before_ends() -> None:
+    block = compose_image_concepts(sheet((3.0, -2.0, 1.0)), 1600)
+    bars = sorted(
+        (top, left, left + item.width)
+        for left, top, item in block.leaves()
+        if isinstance(item, Rectangle) and item.height == BREADTH
+    )
+    assert len(bars) == 6  # three concepts, the bias, the rest, and the sum
+    for (_, *before), (_, *after) in pairwise(bars[:-1]):
+        assert any(abs(one - other) <= 1 for one in before for other in after)
+    # 3 - 2 + 1 + 0.5 + 1: the rest ends where the sum does, and the first begins where it begins.
+    assert abs(bars[-2][2] - bars[-1][2]) <= 1
+    assert abs(bars[0][1] - bars[-1][1]) <= 1
 
 
 def test_many_concepts_share_a_bar_and_still_add_up() -> None:
