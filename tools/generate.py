@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,20 @@ SHOWN: dict[str, tuple[str, str]] = {
         "--layer stages.4,last-conv",
         "tcav.png",
     ),
+    "influence.png": (
+        'influence chelsea.png --train train --target "Egyptian cat"',
+        "chelsea.png/influence.285-Egyptian_cat.png",
+    ),
+    "influence-training.png": ("influence chelsea.png --train train", "influence-training.png"),
 }
+LAID_OUT = {
+    "train/Egyptian_cat/chelsea_coffee.png": "chelsea_coffee.png",
+    "train/espresso/coffee.png": "coffee.png",
+    "train/espresso/camera.png": "camera.png",
+    "train/missile/rocket.jpg": "rocket.jpg",
+}
+"""Copies of sample images that commands find beside them, as docs/influence.md makes them."""
+
 PAINTED = "dream"
 """What the names of painted pictures begin with: hundreds of steps make another picture of a processor's last bits."""
 
@@ -131,6 +145,11 @@ def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None
             if "--concept" in arguments:
                 place = Path(folder, "in")
                 make_folders(place)
+            elif "--train" in arguments:
+                place = shutil.copytree(place, Path(folder, "samples"))
+                for copy, sample in LAID_OUT.items():
+                    (place / copy).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(place / sample, place / copy)
             command = [sys.executable, "-m", "cnnviz_cli", *shlex.split(arguments), "-o", str(out), "-q"]
             subprocess.run(command, check=True, cwd=place)
             (file,) = out.glob(made)

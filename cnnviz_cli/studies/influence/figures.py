@@ -141,8 +141,9 @@ def _row(
     whole: float,
     record: InfluenceRecord,
 ) -> NeighbourRow:
-    facts = [f"{count:,} training images {verb[:-1]}" if count != 1 else f"1 training image {verb}"]
+    facts = []
     if images:
+        facts += [f"{count:,} training images {verb[:-1]}" if count != 1 else f"1 training image {verb}"]
         facts += [f"together {format_number(whole)}"]
     if len(images) > 1:
         facts += [f"these {len(images)} are {format_percent(min(1.0, sum(one.share for one in images)))} of it"]

@@ -255,7 +255,7 @@ class InfluenceStudy(Study):
         return InfluentialImage(
             **self._named(one.row),
             value=parts.value,
-            share=round_score(parts.value / whole),
+            share=_six(min(1.0, parts.value / whole)),
             residuals=parts.residuals,
             features=parts.features,
             pull=parts.pull,
