@@ -188,3 +188,8 @@ def test_grey_and_many_bands_are_attacked_like_colours() -> None:
 def test_recipes_of_both_share_nothing_by_mistake() -> None:
     made = [need_of(recipe_of(name, tiny.build(tiny.Plain))) for name in NAMES]
     assert len(set(made)) == len(made) == 2
+
+
+def test_the_target_that_is_attacked_is_the_one_that_is_explained() -> None:
+    made = need_of(recipe("fgsm", {}, rank=1))
+    assert {need.objective.label() for need in made.explained if need.objective} == {"the score of target 2"}

@@ -159,3 +159,11 @@ def test_sizes_in_pixels_are_in_levels_and_lengths_are_numbers() -> None:
     assert format_size(4 / 255, "linf") == "4/255"
     assert format_size(0.00031, "linf") == "0.079/255"
     assert format_size(1.23456, "l2") == "1.23"
+
+
+def test_the_first_map_is_of_the_class_that_was_attacked_and_bands_are_shown_by_their_mean() -> None:
+    said = words(compose_attacked(panel(classes=np.array([9, 3, 7])), scene()))
+    assert [text for text in said if text.startswith("for ")] == ["for tiger cat", "for macaw"]
+    change = np.zeros((6, 1, 1))
+    change[5] = 6 / 255
+    assert np.asarray(draw_change(change)[0])[0, 0].tolist() == [128 + 10] * 3
