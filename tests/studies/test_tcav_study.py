@@ -128,13 +128,16 @@ def test_positions_may_count_by_themselves(made: dict[str, Path], tmp_path: Path
     ask(out, images_of(made["class"]), [made["red"]], made["random"], pool="none", cav="logistic", penalty=0.5)
     found = torch.cat([colours(made["red"], flat=True), colours(made["random"], flat=True)])
     labels = torch.cat([torch.ones(14), -torch.ones(20)]).double()
-    vector = (fit_vectors(found @ found.T, labels[None], 0.5, "logistic").weights @ found)[0]
+    vectors = fit_vectors(found @ found.T, labels[None], 0.5, "logistic")
+    vector = (vectors.weights @ found)[0]
     told = accuracy_of(leave_one_out(found @ found.T, labels, 0.5, "logistic"), labels)
     assert scores_of(out)["red"]["accuracy"] == pytest.approx(told)
     records = [image["findings"]["tcav"][0] for image in manifest_of(out)["images"]]
     assert [one["derivative"] for one in records] == pytest.approx(
         by_autograd(made["class"], vector, flat=True), abs=2e-6
     )
+    said = (colours(made["class"], flat=True) @ vector + vectors.biases[0]).tolist()
+    assert [one["decision"] for one in records] == pytest.approx(said, abs=1e-5)
 
 
 def test_a_concept_may_be_told_from_another(made: dict[str, Path], tmp_path: Path) -> None:
@@ -219,6 +222,20 @@ def test_another_seed_cuts_other_halves_and_finds_the_same_directions(made: dict
     first, second = (scores_of(tmp_path / str(seed))["red"] for seed in (0, 1))
     assert first["share"]["value"] == second["share"]["value"]
     assert first["mean"]["random"] != second["mean"]["random"]
+
+
+def test_too_few_cuts_for_so_many_concepts_are_told(made: dict[str, Path], tmp_path: Path) -> None:
+    asked = images_of(made["class"]), [made["red"], made["green"]]
+    for number, (cuts, warned) in enumerate(((30, True), (60, False))):
+        heard = Listener()
+        ask(tmp_path / str(number), *asked, made["random"], cuts=cuts, heard=heard)
+        said = (
+            "30 random directions and 2 concepts and layers leave no corrected p below 0.065: ask for more with --cuts"
+        )
+        assert (said in heard.warned) is warned
+    few = paint(tmp_path / "few", 10, (0.4, 0.4, 0.4), 7)
+    ask(tmp_path / "few-cuts", *asked, few, cuts=1000)
+    assert manifest_of(tmp_path / "few-cuts")["findings"]["tcav"]["cuts"] == 126  # all that ten images have
 
 
 def refused(*given: Any, **named: Any) -> UsageError:

@@ -88,8 +88,7 @@ def cut_in_halves(count: int, number: int, seed: int) -> Tensor:
     A half and its complement are one cut: they give a vector and its opposite.
     """
     half = count // 2
-    distinct = (count if count % 2 else 1) * comb(count - count % 2, half) // 2
-    if distinct <= number:
+    if count_cuts(count, number) < number:
         return torch.tensor(list(_every_cut(count)), dtype=torch.float64, device="cpu")
     labels = torch.zeros(number, count, dtype=torch.float64, device="cpu")
     for at in range(number):
@@ -97,6 +96,11 @@ def cut_in_halves(count: int, number: int, seed: int) -> Tensor:
         labels[at, order[:half]] = 1
         labels[at, order[half : 2 * half]] = -1
     return labels
+
+
+def count_cuts(count: int, number: int) -> int:
+    """How many cuts `cut_in_halves` makes of so many images, where so many are asked for."""
+    return min(number, (count if count % 2 else 1) * comb(count - count % 2, count // 2) // 2)
 
 
 def _every_cut(count: int) -> Iterator[list[float]]:

@@ -19,10 +19,8 @@ from torch import Tensor
 from cnnviz_cli.config.concepts_fields import ConceptsSection, concepts_fields
 from cnnviz_cli.config.tcav_fields import check_tcav
 from cnnviz_cli.core.draws import generator
-from cnnviz_cli.core.dream_subjects import layer_to_dream
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.findings import ImageFindings
-from cnnviz_cli.core.method import Recipe
 from cnnviz_cli.core.needs import Activation, Gradient, Need
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
 from cnnviz_cli.core.records import Cost, ImageRecord, Window
@@ -37,16 +35,17 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.study_kit import Kit
 from cnnviz_cli.render.figures import Figure, Scene, fit_width
 from cnnviz_cli.render.style import Caption
+from cnnviz_cli.render.tcav import SIGNIFICANT
 from cnnviz_cli.render.tcav_image import ConceptMap, Likeness, compose_concept_maps
 from cnnviz_cli.run.against import Folder
-from cnnviz_cli.run.capability_check import find_refused
 from cnnviz_cli.run.dream_pictures import round_number
 from cnnviz_cli.run.feature_pass import FeaturePass, SeenBatch
 from cnnviz_cli.run.image_data import LoadedImage, style_of
 from cnnviz_cli.run.looking import Looking
-from cnnviz_cli.run.session import LAST_CONV, Session
+from cnnviz_cli.run.session import Session
 from cnnviz_cli.run.study import Study
-from cnnviz_cli.studies.tcav.statistics import holm
+from cnnviz_cli.studies.tcav.class_question import GradientPass, layers_of, one_class, refuse_layers
+from cnnviz_cli.studies.tcav.statistics import count_cuts, holm
 from cnnviz_cli.studies.tcav.verdicts import (
     NEEDED,
     Estimated,
@@ -90,19 +89,6 @@ class ConceptFolder:
     sha256: str
 
 
-class GradientPass(FeaturePass):
-    """Shows the class's images: of each its gradient at every layer, in the place of its maps."""
-
-    def __init__(self, session: Session, layers: Sequence[str]) -> None:
-        super().__init__(session, layers, scores=True)
-        self.needs = [Gradient(layer, session.context.target) for layer in layers]
-
-    def _pass(self, inputs: Tensor, digests: Sequence[str], *, scores: bool) -> tuple[dict[str, Tensor], Tensor | None]:
-        assert scores, "no crop of an image has a gradient of its own"
-        seen = self.session.observe(inputs, self.needs, digests=digests)
-        return {need.at: seen.evidence[need] for need in self.needs}, seen.logits
-
-
 class TcavStudy(Study):
     """How far a class depends on concepts (Kim et al., Interpretability Beyond Feature Attribution, 2018).
 
@@ -117,10 +103,10 @@ class TcavStudy(Study):
         super().__init__(session, sources, sink, reporter)
         fields = self.fields
         check_tcav(fields, targets="target" in self.settings.model_fields_set)
-        self.target = _one_class(session)
-        self.layers = _layers_of(session, fields)
+        self.target = one_class(session)
+        self.layers = layers_of(session, fields)
         self.how = HowToFit(fields.cav, fields.penalty, fields.cuts, session.settings.seed)
-        self._refuse_layers()
+        refuse_layers(session, list(self.layers))
         self.concepts = tuple(self._open(path, "--concept") for path in fields.concept)
         assert fields.against is not None
         self.against = self._open(fields.against, "--against")
@@ -194,16 +180,6 @@ class TcavStudy(Study):
                 f"'{escape_text(name, 60)}' has {images} that can be shown, and a direction takes {LEAST} at the least"
             )
             raise UsageError(what, where=where, fix="30 to 100 of each are usual.")
-
-    def _refuse_layers(self) -> None:
-        """Raise UsageError for a layer without maps, or at which no gradient arrives."""
-        needs: list[Need] = [need for layer in self.layers for need in (Activation(layer), self._gradient(layer))]
-        for error in find_refused(self.session, {self.name: Recipe(tuple(needs), lambda _evidence: [])}).values():
-            error.where = error.where or "--layer"
-            raise error
-
-    def _gradient(self, layer: str) -> Gradient:
-        return Gradient(layer, self.session.context.target)
 
     def look(self, looking: Looking) -> None:
         shown = FeaturePass(self.session, list(self.layers))
@@ -304,13 +280,14 @@ class TcavStudy(Study):
             for at, (products, told) in enumerate(zip(self._products, self._told, strict=True))
         ]
         scores = self._scores(verdicts)
+        self._warn_of_few_cuts(sum(one.share is not None for one in scores))
         found = TcavFound(
             target=self.target,
             label=escape_text(self.label),
             images=len(self._slopes.seen),
             against=escape_text(self.against.name),
             rather_than=None if self.instead is None else escape_text(self.instead.name),
-            cuts=self.how.cuts,
+            cuts=self._cuts,
             pool=self.fields.pool,
             cav=self.fields.cav,
             penalty=self.fields.penalty,
@@ -328,6 +305,19 @@ class TcavStudy(Study):
             "steady": [layer for at, layer in enumerate(self.layers) if self._is_steady(at)],
         }
         return Kit(values, arrays)
+
+    @property
+    def _cuts(self) -> int:
+        """How many random directions there are a layer."""
+        return count_cuts(len(self._groups.against), self.how.cuts)
+
+    def _warn_of_few_cuts(self, asked: int) -> None:
+        """Where no p can be small enough, whatever the concepts are."""
+        least = asked / (1 + self._cuts)
+        if least > SIGNIFICANT:
+            directions = f"{self._cuts} random directions and {asked} concepts and layers"
+            fix = "ask for more with --cuts" if self._cuts == self.how.cuts else "name more images with --against"
+            self.reporter.warn(f"{directions} leave no corrected p below {least:.2g}: {fix}")
 
     def _scores(self, verdicts: Sequence[Sequence[Verdict | None]]) -> list[ConceptScore]:
         """By concept, then by layer, all p corrected."""
@@ -455,30 +445,6 @@ class TcavStudy(Study):
 
 def _table(layer: int) -> str:
     return f"layer{layer}"
-
-
-def _one_class(session: Session) -> int:
-    """The class that was named; raises UsageError if that is not one and the same for all images."""
-    ranks = session.targets.ranks
-    if len(ranks) != 1:
-        what = f"concepts are tested for one class, and --target names {len(ranks)}"
-        raise UsageError(what, where="--target", fix="Run the command once for each, with that class's images.")
-    if not isinstance(ranks[0], int) or ranks[0] >= 0:
-        what = "concepts are tested for one class, and --target names another one in each image"
-        raise UsageError(what, where="--target", fix="Name the class that the images are of: --target zebra")
-    return -1 - ranks[0]
-
-
-def _layers_of(session: Session, fields: ConceptsSection) -> dict[str, tuple[int, int, int]]:
-    context = session.context
-    if "layer" in fields.model_fields_set:
-        selectors = tuple(filter(None, (one.strip() for one in fields.layer.split(","))))
-    else:
-        try:
-            selectors = (layer_to_dream(context.layers, context.input_spec.size),)
-        except UsageError:
-            selectors = (LAST_CONV,)
-    return {name: info.shape for name, info in context.find_layers(selectors).items()}
 
 
 def _estimate(one: Estimated, corrected: float) -> Estimate:
