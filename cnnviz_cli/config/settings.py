@@ -105,6 +105,8 @@ class Settings(PlaceFields, DrawingFields, ComputingFields, QuestionFields, Outp
             recorded[EVALUATE] = judged
         for name in ("weights", "labels", "prompts", "truth", "region"):
             recorded[name] = recorded[name] and _file_name(recorded[name])
+        if recorded["prompts"] is None:
+            del recorded["prompts"]  # so that runs from before it was there go on
         recorded["model"] = _model_name(recorded["model"])
         kind, _, other = recorded["objective"].partition(":")
         if parse_objective(recorded["objective"]).file is not None:
