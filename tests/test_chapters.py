@@ -41,5 +41,5 @@ def test_its_flags_are_known(command: str) -> None:
 
 
 def test_a_flag_that_is_not_known_is_found() -> None:
-    with pytest.raises(BaseException, match="(?i)no such option|unknown"):
+    with pytest.raises(BaseException, match=r"(?i)no such option|unknown"):
         test_its_flags_are_known("cnnviz gradcam cat.jpg --no-such-flag 3")
