@@ -277,8 +277,8 @@ def test_no_small_module_has_one_user_alone() -> None:
 
 
 def names_in_the_architecture() -> list[str]:
-    """The modules, files and members of them that docs/architecture.md names in backticks, wings to come aside."""
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms to come")[0]
+    """The modules, files and members of them that docs/architecture.md names in backticks."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     quoted = re.findall(r"`(?:python )?([\w./]+)", text)
     return sorted({name for name in quoted if "/" in name.strip("/") or name.partition(".")[0] in ROOMS})
 
@@ -303,20 +303,3 @@ def test_what_does_not_exist_is_found() -> None:
     assert not exists("run.pipelines")
     assert not exists("core.scores.score_of_classes")
     assert not exists("load/zoos")
-
-
-def rooms_to_come() -> dict[str, list[str]]:
-    """wing -> the existing files that it touches, as docs/architecture.md plans it."""
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = [line for line in text.partition("## Rooms to come")[2].splitlines() if line.startswith("| ")][1:]
-    cells = [line.strip("| ").split(" | ") for line in rows]
-    return {wing: re.findall(r"`([\w/.]+\.(?:py|toml))`", touched) for wing, _, touched in cells}
-
-
-def test_each_wing_touches_at_most_five_files_that_exist() -> None:
-    plan = rooms_to_come()
-    assert len(plan) == 1
-    for touched in plan.values():
-        assert 1 <= len(touched) <= 5
-        for name in touched:
-            assert any((root / name).exists() for root in (PACKAGE, PACKAGE.parent)), name

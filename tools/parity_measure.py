@@ -152,7 +152,7 @@ def network(name: str, dtype: torch.dtype) -> nn.Module:
 @cache
 def pictures(name: str) -> tuple[Tensor, tuple[str, ...]]:
     """(5, 3, 224, 224) the sample images as the network gets them, sorted by name, and their digests."""
-    photos = [read_image(path) for path in sorted(SAMPLES.iterdir()) if path.suffix != ".md"]
+    photos = [read_image(path) for path in sorted(SAMPLES.iterdir()) if path.suffix not in (".md", ".json")]
     inputs = torch.stack([model(name).preprocessing.prepare(photo.image)[0] for photo in photos])
     return inputs, tuple(photo.sha256 for photo in photos)
 

@@ -29,6 +29,10 @@ CONFIGS = ("config schema", "config check", "config show")
 GOOD = {
     **{name: f"{name} a.png" for name in RUNS},
     "dream": "dream --layer low --unit 0 --steps 8",
+    "attack": "attack a.png --steps 2",
+    "concepts": "concepts a.png b.png --concepts 2 --crops none",
+    "dissect": "dissect a.png b.png --annotations marks --units 0,1,2 --shuffles 1",
+    "influence": "influence a.png --train train",
     "models": "models resnet50",
     "layers": "layers efficientnet_lite0",
     "classes": "classes cat",
@@ -48,6 +52,10 @@ GOOD = {
 BAD = {
     **{name: f"{name} a.png --palette nothing" for name in RUNS},
     "dream": "dream a.png --method nothing",
+    "attack": "attack a.png --method nothing",
+    "concepts": "concepts a.png --concepts nothing",
+    "dissect": "dissect a.png --annotations nothing",
+    "influence": "influence a.png --train nothing",
     "models": "models nothing",
     "layers": "layers nothing",
     "classes": "classes nothing-at-all",
@@ -74,6 +82,15 @@ def names() -> list[str]:
 def files(tmp_path: Path) -> None:
     """What the lines name, in the working directory."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.effect_noise((8, 8), 90).convert("RGB").save(tmp_path / "b.png")
+    for number, label in enumerate(("tench", "goldfish")):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        Image.effect_noise((8, 8), 40 + 40 * number).convert("RGB").save(tmp_path / "train" / label / "c.png")
+    (tmp_path / "marks").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.linear_gradient("L").resize((8, 8)).point(lambda level: 255 * (level > 128)).save(
+            tmp_path / "marks" / name
+        )
     (tmp_path / "good.yaml").write_text("palette: viridis\n")
     (tmp_path / "bad.yaml").write_text("palete: viridis\nalpha: 7\n")
 
