@@ -42,8 +42,9 @@ def print_outcome(
             answer |= {"findings": found, "files": [str(output / path) for path in outcome.about_all]}
         print_json({**answer, **mistakes, **more})
         return
-    lines = align_columns([_row(record, output) for record in outcome.first[:MAX_LINES]]) if outcome.first else []
-    lines += more_line(summary.images - len(lines))
+    first = outcome.first[:MAX_LINES]
+    lines = align_columns([row for record in first for row in _rows(record, output)]) if first else []
+    lines += more_line(summary.images - len(first))
     if summary.accuracy:
         lines += [*_mistake_lines(summary.accuracy, outcome.mistakes), *accuracy_lines(summary.accuracy)]
     if outcome.evaluation:
@@ -176,7 +177,9 @@ def print_dry_run(found: DryRun, output: Path, *, as_json: bool) -> None:
         return
     up_to = "up to " * cost.at_most
     variants = f", {up_to}{count_noun(cost.variants, 'variant')} per image" if cost.variants else ""
-    passes = f"{count_noun(cost.forwards, 'forward')}, {count_noun(cost.backwards, 'backward')}{variants}"
+    # Variants may have backwards of their own, of which the lines below tell.
+    backwards = f", {count_noun(cost.backwards, 'backward')}" if cost.backwards or not cost.variants else ""
+    passes = f"{count_noun(cost.forwards, 'forward')}{backwards}{variants}"
     lines = [
         count_noun(len(found.inputs), "image"),
         *(f"  {name}" for name in found.inputs[:MAX_LINES]),
@@ -270,6 +273,12 @@ def print_study_plan(found: StudyPlan, output: Path, *, as_json: bool) -> None:
 def more_line(number: int, margin: str = "") -> list[str]:
     """A line for `number` lines that are left out; none if there are none."""
     return [f"{margin}… and {number} more"] if number > 0 else []
+
+
+def _rows(record: ImageRecord, output: Path) -> list[list[str]]:
+    """A line for what came of each figure, where that can be said; of others one for all."""
+    told = [[record.source, one.verdict, str(output / one.path)] for one in record.outputs if one.verdict]
+    return told or [_row(record, output)]
 
 
 def _row(record: ImageRecord, output: Path) -> list[str]:

@@ -64,6 +64,11 @@ def wanted_class(settings: Any) -> str | int | None:
     return found
 
 
+def _levels_meant(eps: float) -> int:
+    """How many levels a size above 1 was likely to mean: its own number, if it is one of levels."""
+    return int(eps) if eps == int(eps) <= 255 else 4
+
+
 def check_attack(settings: Any) -> None:
     """Raise UsageError for settings of an attack that mean nothing, before anything is loaded."""
     section = settings.section(ATTACK.name)
@@ -71,7 +76,8 @@ def check_attack(settings: Any) -> None:
         raise UsageError(
             f"a pixel cannot change by {section.eps:g}: its values go from 0 to 1",
             where="--eps",
-            fix=f"In levels of 8 bits: --eps {section.eps:g}/255",
+            fix=f"Levels of 8 bits are shares of 255: --eps {_levels_meant(section.eps)}/255. "
+            "The most is 1, from black to white.",
         )
     if section.explain_by != AUTO:
         try:

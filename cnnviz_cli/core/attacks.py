@@ -46,6 +46,14 @@ network then takes it for; and after it still for the class that was attacked.""
 
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
 
+LEVELS = 255
+"""Of a pixel of 8 bits, from black to white."""
+
+
+def format_size(size: float, norm: str) -> str:
+    """A size in pixel values: of one pixel in levels of 8 bits, ``0.31/255``; of all as it is."""
+    return f"{LEVELS * size:.3g}/255" if norm == "linf" else f"{size:.3g}"
+
 
 @value
 class LogOdds(Objective):
@@ -146,7 +154,8 @@ class Attack(SeparatePass):
             yield from need.trial()
 
     def label(self) -> str:
-        passes = f"for each image at most {self.passes} forwards"
+        others = self.variants - self.passes
+        passes = f"for each image at most {self.passes} forwards, besides {others} of the image before and after it"
         if self.is_straight:
             return f"{passes} and 1 backward of {self.objective.label()}: sizes of one step"
         walks = f"up to {HALVINGS + 1} sizes of {self.length} step{'s' * (self.length != 1)}"

@@ -11,6 +11,7 @@ from dataclasses import field, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
+from cnnviz_cli.core.attacks import format_size
 from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.core.value import value
 
@@ -137,6 +138,11 @@ class Panel:
     def named_classes(self) -> tuple[int, ...]:
         """Of a picked panel the classes, by index, of which its figure says the names beside that of its target."""
         return ()
+
+    def verdict(self, classes: Mapping[int, str]) -> str:
+        """What came of a picked panel in one sentence, with these names of classes; empty of one that is to be seen."""
+        del classes
+        return ""
 
     @property
     def takes_scale(self) -> bool:
@@ -368,6 +374,25 @@ class Attacked(Panel):
         found = [int(index) for index in self.classes]
         return tuple(dict.fromkeys([*found, *([] if self.wanted is None else [int(self.wanted)])]))
 
+    @property
+    def had_nothing_to_flip(self) -> bool:
+        """Whether a picked panel's image was taken for the wanted class, or for another than the attacked one, as it
+        was."""
+        return float(self.statistics["flipped"]) == 1 and float(self.statistics["eps"]) == 0
+
+    def verdict(self, classes: Mapping[int, str]) -> str:
+        now, attacked = (short_class(int(self.classes[place]), classes) for place in (1, 2))
+        wanted = "" if self.wanted is None else short_class(int(self.wanted), classes)
+        if float(self.statistics["flipped"]) != 1:
+            to = f" to {wanted}" if wanted else ""
+            return f"{attacked} is not flipped{to} within {format_size(self.budget, self.norm)}"
+        if self.had_nothing_to_flip:
+            if wanted:
+                return f"{wanted} is what the network says already"
+            return f"{attacked} is not what the network says, so there is nothing to flip"
+        by = "a change of" if self.norm == "linf" else "a change of length"
+        return f"{attacked} becomes {now} by {by} {format_size(float(self.statistics['eps']), self.norm)}"
+
 
 @value
 class ProjectionRow:
@@ -409,6 +434,12 @@ class Projections(Panel):
 
     def parts(self) -> list[Values]:
         return [projection for row in self.rows for projection in row.values]
+
+
+def short_class(index: int, classes: Mapping[int, str]) -> str:
+    """The first name of a class, or what it is called without one."""
+    name = classes.get(index, "").partition(",")[0]
+    return name if name not in ("", str(index)) else f"class {index}"
 
 
 def _pick_image(value: _T, image: int) -> _T:

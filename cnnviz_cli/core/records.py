@@ -278,6 +278,7 @@ class Output(Record):
         "--report, of a map too large for a page to hold its numbers."
     )
     statistics: dict[str, float] = Field(default_factory=dict)
+    verdict: str | None = optional("What came of it in one sentence, where that is what was asked for.")
     measures: dict[str, float] | None = optional("What measures say of the map, by column, to six digits.")
     undone: dict[str, str] | None = optional("Of columns and measures without a number, why.")
     curves: dict[str, list[float]] | None = optional("What measures draw, at equal steps from 0 to 1.")

@@ -18,6 +18,7 @@ from cnnviz_cli.core.attacks import (
     FACTS,
     HALF_FINE,
     HALVINGS,
+    LEVELS,
     MOMENTS,
     PARTS,
     Attack,
@@ -40,8 +41,6 @@ from cnnviz_cli.engine.twins import run_on_twin
 
 _START_DRAWS = 1 << 43
 """Where the numbers of the draws of random starts begin: apart from those of everything else."""
-
-LEVELS = 255
 
 
 @answers(Attack)

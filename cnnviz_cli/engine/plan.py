@@ -177,6 +177,8 @@ class Plan:
             recorded = f"autograd from {' or '.join(sorted(self.gradient_layers))} on"
         count = len(self.layers)
         kept = f", keeping {count} layer{'' if count == 1 else 's'}" if count else ""
+        if any(need.variants for need in self.separate):
+            recorded += " in it"  # and not in the passes that come after it
         lines.append(f"1 forward{way}, {recorded}{kept}")
         for backward in self.backwards:
             places = ", ".join("the input" if at == INPUT else at for at in backward.at)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnnviz_cli.core.attacks import LEVELS, format_size
 from cnnviz_cli.core.geometry import View
-from cnnviz_cli.core.panels import ADVICE, Attacked, SingleMap
+from cnnviz_cli.core.panels import ADVICE, Attacked, SingleMap, State, short_class
 from cnnviz_cli.core.text import format_percent
 from cnnviz_cli.render.canvas import draw_map
 from cnnviz_cli.render.compare import fit_input
@@ -51,7 +52,6 @@ LEAST_TILE = 150  # a narrower sheet has two columns
 FACTORS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 """How many times a change is enlarged, so that one can see it: the most that stays within `SEEN` levels of grey."""
 
-LEVELS = 255
 SEEN = 80
 
 
@@ -139,7 +139,12 @@ def _map_cell(panel: SingleMap, image: Image.Image, title: tuple[str, str], side
     style = scene.style.for_caption(scene.caption)
     canvas = fit_input(image, _whole(image), side, style.size.density)
     picture = canvas.as_raster(draw_map(panel, canvas, style))
-    return _Cell(*title, picture, note_lines(ADVICE[state_of(panel)], SMALL, side))
+    return _Cell(*title, picture, note_lines(_remark(state_of(panel)), SMALL, side))
+
+
+def _remark(state: State) -> str:
+    """What is wrong with a map, without the advice on how to ask for another: both labels are given here."""
+    return ADVICE[state].partition(":")[0]
 
 
 def _title_height() -> int:
@@ -194,7 +199,7 @@ class _Words:
         return self._name(int(np.asarray(self.panel.classes)[place]))
 
     def _name(self, index: int) -> str:
-        return self.classes.get(index, f"class {index}").partition(",")[0]
+        return short_class(index, self.classes)
 
     @property
     def flipped(self) -> bool:
@@ -215,16 +220,7 @@ class _Words:
 
     @property
     def heading(self) -> str:
-        size = format_size(self.numbers["eps"], self.panel.norm)
-        if not self.flipped:
-            wanted = "" if self.panel.wanted is None else f" to {self.counted}"
-            return f"{self.name(2)} is not flipped{wanted} within {format_size(self.panel.budget, self.panel.norm)}"
-        if not self.numbers["eps"]:
-            if self.panel.wanted is None:
-                return f"{self.name(2)} is not what the network says, so there is nothing to flip"
-            return f"{self.counted} is what the network says already"
-        by = "a change of" if self.panel.norm == "linf" else "a change of length"
-        return f"{self.name(2)} becomes {self.name(1)} by {by} {size}"
+        return self.panel.verdict(self.classes)
 
     @property
     def budget(self) -> str:
@@ -238,26 +234,23 @@ class _Words:
     def facts(self) -> list[tuple[str, str]]:
         told = self.numbers
         score = " to ".join(_percents(told["score_before"], told["score_after"]))
-        found = [("smallest size found that flips it", format_size(told["eps"], self.panel.norm))]
+        found: list[tuple[str, str]] = []
         if not self.flipped:
-            found = [("flipped within the budget", "no")]
+            found.append(("flipped within the budget", "no"))
+        elif not self.panel.had_nothing_to_flip:
+            found.append(("smallest size found that flips it", format_size(told["eps"], self.panel.norm)))
         found += [
             (f"probability of {self.counted}", score),
             ("largest change of a pixel", format_size(told["linf"], "linf")),
             ("length of the change", format_size(told["l2"], "l2")),
             ("pixels that changed", format_percent(told["changed"])),
         ]
-        if self.flipped:
+        if self.flipped and not self.panel.had_nothing_to_flip:
             found.append(("flipped when rounded to 8 bits", "yes" if told["in_8_bits"] else "no"))
         found.append(("rank correlation of the maps", _correlation(told["map_similarity"])))
         if self.name(1) != self.name(2):
             found.append((f"of those for {self.name(2)}", _correlation(told["map_similarity_same_class"])))
         return found
-
-
-def format_size(size: float, norm: str) -> str:
-    """A size in pixel values: of one pixel in levels of 8 bits, ``0.31/255``; of all as it is."""
-    return f"{LEVELS * size:.3g}/255" if norm == "linf" else f"{size:.3g}"
 
 
 def _percents(before: float, after: float) -> tuple[str, str]:

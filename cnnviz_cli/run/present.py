@@ -242,6 +242,7 @@ class Presenter:
             scale=color_limits(panel, caption.scale),
             state=state,
             statistics=finite_statistics(panel),
+            verdict=panel.verdict(caption.classes) or None,
             **({} if drawn.judgement is None else judged_fields(drawn.judgement)),
         )
 

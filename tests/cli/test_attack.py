@@ -134,6 +134,37 @@ def test_a_dry_run_tells_the_passes_and_writes_nothing(cnnviz: Command, folder: 
     assert not (tmp_path / "o").exists()
 
 
+def test_a_dry_run_does_not_deny_the_backwards_that_it_tells_of(cnnviz: Command, folder: Path, tmp_path: Path) -> None:
+    how = [word for word in HOW if word != "-q"]
+    said = cnnviz("attack", folder, "-o", tmp_path / "o", "--dry-run", *how).out
+    assert "0 backwards" not in said
+    assert "1 forward, autograd off in it\n" in said
+    # 1 + 17 sizes of 11 passes; the image, what was found, that in 8 bits, its label; and three explanations.
+    assert "up to 195 variants per image" in said
+    assert "at most 188 forwards, besides 7 of the image before and after it, most with a backward" in said
+
+
+def test_the_terminal_says_what_the_label_became_and_by_how_much(cnnviz: Command, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    how = [word for word in HOW if word != "-q"]
+    done = cnnviz("attack", folder, "-o", out, "--method", "all", "--steps", "3", *EPS, *how)
+    lines = done.out.splitlines()
+    for image in manifest_of(out)["images"]:
+        said = [line for line in lines if line.startswith(image["source"])]
+        assert len(said) == 2  # a line for each method
+        for line, output in zip(said, image["outputs"], strict=True):
+            told = output["statistics"]
+            before, after = f"class {told['label_before']:.0f}", f"class {told['label_after']:.0f}"
+            expected = f"{before} is not flipped within 102/255"
+            if told["flipped"]:
+                expected = f"{before} becomes {after} by a change of {255 * told['eps']:.3g}/255"
+            assert output["verdict"] == expected
+            assert line.split(maxsplit=1)[1].startswith(expected)
+            assert line.endswith(output["path"])
+    cnnviz("gradcam", folder, "-o", tmp_path / "g", *how)
+    assert "verdict" not in manifest_of(tmp_path / "g")["images"][0]["outputs"][0]
+
+
 def test_the_figure_s_command_in_a_report_is_the_attack_s(cnnviz: Command, folder: Path, tmp_path: Path) -> None:
     from cnnviz_cli.config.command_line import figure_commands
 
@@ -162,6 +193,7 @@ def test_maps_of_an_attack_are_not_judged(cnnviz: Command, folder: Path, tmp_pat
     ("arguments", "words"),
     [
         (("--eps", "8"), "--eps 8/255"),
+        (("--eps", "300/255"), "shares of 255: --eps 4/255. The most is 1"),
         (("--eps", "0"), "a size above 0"),
         (("--eps", "4/0"), "a size above 0"),
         (("--eps", "nan"), "a size above 0"),

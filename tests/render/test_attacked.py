@@ -12,15 +12,17 @@ from PIL import Image
 from render.drawn import draw, plain, whole
 from render.laid import clipped, texts
 
+from cnnviz_cli.core.attacks import format_size
 from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.core.panels import Attacked, Heatmap, PixelMap, SingleMap
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.attacked import SEEN, compose_attacked, draw_change, format_size
+from cnnviz_cli.render.attacked import SEEN, compose_attacked, draw_change
 from cnnviz_cli.render.figures import Scene
 from cnnviz_cli.render.layout import Block, Raster
 
 SIDE = 32
 CLASSES = {7: "tiger cat, tabby", 9: "espresso", 3: "macaw"}
+BLANK = np.zeros((1, 8, 8), np.float32)
 NUMBERS = {
     "flipped": 1.0, "eps": 2 / 255, "linf": 2 / 255, "l2": 0.4321, "changed": 0.75, "in_8_bits": 1.0,
     "probability": 0.81, "probability_after": 0.52, "score_before": 0.81, "score_after": 0.2,
@@ -89,7 +91,20 @@ def test_what_did_not_flip_or_had_not_to_is_said(changed: dict[str, Any], headin
     assert said[0] == heading
     if "is not flipped" in heading:
         assert dict(pairwise(said))["flipped within the budget"] == "no"
+    if "becomes" not in heading:  # with nothing flipped there is no size that flips it, in 8 bits neither
         assert "flipped when rounded to 8 bits" not in said
+        assert "smallest size found that flips it" not in said
+
+
+@pytest.mark.parametrize("state", ["negative", "silent"])
+def test_a_map_that_says_nothing_has_no_advice_that_an_attack_does_not_take(state: Any) -> None:
+    """No --counterfactual, no other target, no --layer."""
+    said = " ".join(words(compose_attacked(panel(before=Heatmap(BLANK, warnings={state: np.array(True)})), scene())))
+    wrong = {"negative": "nothing here speaks for it", "silent": "the layer answers nothing here"}[state]
+    assert wrong in said.casefold()
+    assert "counterfactual" not in said
+    assert "target" not in said
+    assert "read the layer" not in said
 
 
 def test_probabilities_that_are_nearly_one_and_the_same_are_told_apart() -> None:
