@@ -11,7 +11,7 @@ import typer
 
 from cnnviz_cli.cli.json_output import print_json
 from cnnviz_cli.cli.reporters import make_reporter
-from cnnviz_cli.cli.run_summary import accuracy_lines, more_line, totals
+from cnnviz_cli.cli.run_summary import accuracy_lines, more_line, totals, unseen_lines
 from cnnviz_cli.cli.text_layout import count_noun
 from cnnviz_cli.cli.typer_base import AsJson
 from cnnviz_cli.core.errors import ExitCode
@@ -40,10 +40,13 @@ def merge(
     if found.damaged:
         warn(f"{count_noun(found.damaged, 'journal line')} cannot be read and will be left out")
     if found.missing:
-        warn(f"{count_noun(found.missing, 'image')} missing from every shard's journal:")
+        warn(f"{count_noun(found.missing, found.of)} missing from every shard's journal:")
         more = more_line(found.missing - len(found.first_missing))
         for line in [*found.first_missing, *more, "Run the unfinished shards again."]:
             print(f"  {escape_text(line)}", file=sys.stderr)
+    for line in unseen_lines(found.findings, summary):
+        warn(line)
+    unseen = found.findings.unseen if found.findings else None
     page: Path | None = None
     if found.report and not found.missing:
         from cnnviz_cli.cli.run_end import write_page
@@ -56,7 +59,7 @@ def merge(
         print_json({"manifest": str(folder / MANIFEST), **facts, **report, "summary": summary.model_dump()})
     else:
         accuracy = accuracy_lines(summary.accuracy) if summary.accuracy else []
-        counts = f"{count_noun(found.shards, 'shard')}: {totals(summary)}"
+        counts = f"{count_noun(found.shards, 'shard')}: {totals(summary, of=found.of, unseen=unseen)}"
         places = [str(folder / MANIFEST), *([str(page)] if page else [])]
         print("\n".join(map(escape_text, [*accuracy, counts, *places])))
-    return ExitCode.PARTIAL if found.missing or summary.failed or lost else ExitCode.OK
+    return ExitCode.PARTIAL if found.missing or summary.failed or unseen or lost else ExitCode.OK

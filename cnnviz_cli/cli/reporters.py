@@ -49,9 +49,16 @@ class ImageProgress:
 
     @property
     def text(self) -> str:
-        first = self._names[0] if self._names else "next image"
+        steps = f"{self._passed} of {self._variants} {self._unit}"
+        if not self._names:
+            return steps
         more = f" and {len(self._names) - 1} more" if len(self._names) > 1 else ""
-        return f"{first}{more}: {self._passed} of {self._variants} {self._unit}"
+        return f"{self._names[0]}{more}: {steps}"
+
+    @property
+    def of_all(self) -> bool:
+        """Whether the network is at something of all images together."""
+        return not self._names
 
 
 def make_reporter(*, quiet: bool) -> Reporter:
@@ -81,6 +88,7 @@ class PlainReporter(QuietReporter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._images = self._finished = 0
+        self._of = "images"
         self._within = ImageProgress()
         self._began = self._spoke = clock()
         self._tenth = -1
@@ -88,8 +96,8 @@ class PlainReporter(QuietReporter):
     def say(self, text: str) -> None:
         self._line(text)
 
-    def begin(self, images: int) -> None:
-        self._images, self._finished, self._within = images, 0, ImageProgress(images)
+    def begin(self, images: int, of: str = "images") -> None:
+        self._images, self._finished, self._within, self._of = images, 0, ImageProgress(images), of
         self._began = self._spoke = self._clock()
 
     def done(self, record: ImageRecord) -> None:
@@ -102,7 +110,7 @@ class PlainReporter(QuietReporter):
         elapsed = now - self._began
         rate = self._finished / elapsed if elapsed > 0 else 0.0
         left = (self._images - self._finished) / rate if rate else 0.0
-        pace = f"{rate:.1f} images/s, {left:.0f} s left" if left else f"{rate:.1f} images/s"
+        pace = f"{rate:.1f} {self._of}/s, {left:.0f} s left" if left else f"{rate:.1f} {self._of}/s"
         self._line(f"{self._finished}/{self._images} {record.source} ({pace})")
 
     def work(self, names: Sequence[str], variants: int, unit: str = "variants") -> None:
@@ -114,7 +122,10 @@ class PlainReporter(QuietReporter):
         if now - self._spoke < PROGRESS_INTERVAL:
             return
         self._spoke = now
-        share = self._within.completed / self._images if self._images else 0.0
+        if self._within.of_all or not self._images:
+            self._line(self._within.text)
+            return
+        share = self._within.completed / self._images
         self._line(f"{self._finished}/{self._images}, {self._within.text}, {100 * share:.0f} % of the run")
 
     def transfer(self, name: str, received: int, total: int | None) -> None:
@@ -141,17 +152,17 @@ class LiveReporter(QuietReporter):
     def say(self, text: str) -> None:
         self._line(text)
 
-    def begin(self, images: int) -> None:
+    def begin(self, images: int, of: str = "images") -> None:
         from rich import progress
         from rich.text import Text
 
-        class ImagesPerSecond(progress.ProgressColumn):
+        class PerSecond(progress.ProgressColumn):
             def render(self, task: Task) -> Text:
                 pace = task.finished_speed or task.speed
-                return Text(f"{pace:.1f} images/s" if pace else "")
+                return Text(f"{pace:.1f} {of}/s" if pace else "")
 
         self._finished, self._within = 0, ImageProgress(images)
-        counts = progress.BarColumn(), progress.MofNCompleteColumn(), ImagesPerSecond(), progress.TimeRemainingColumn()
+        counts = progress.BarColumn(), progress.MofNCompleteColumn(), PerSecond(), progress.TimeRemainingColumn()
         text = progress.TextColumn("{task.description}", markup=False)
         self._start(progress.SpinnerColumn(), *counts, text, total=images)
 

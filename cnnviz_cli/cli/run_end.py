@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cnnviz_cli.cli.run_summary import unseen_lines
 from cnnviz_cli.cli.sharding import ShardChoice, exit_code
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import REPORT
@@ -46,6 +47,8 @@ def end_run(
 
     `images` are the arguments that named them. Raises OutputError if the report cannot be written; the run is whole.
     """
+    for line in unseen_lines(outcome.findings, outcome.summary):
+        reporter.warn(line)
     if not (as_json or quiet):
         show(outcome, settings.output, as_json=False)
     page: Path | None = None

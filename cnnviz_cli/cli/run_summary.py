@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnnviz_cli.core.accuracy import Mistake
     from cnnviz_cli.core.evaluation import CellValue
     from cnnviz_cli.core.evaluation_records import Evaluation
+    from cnnviz_cli.core.findings import Findings, Seen
     from cnnviz_cli.core.records import Accuracy, ImageRecord, Output, Summary
     from cnnviz_cli.run import DryRun, Outcome
     from cnnviz_cli.run.dream_run import DreamPlan
@@ -56,7 +57,8 @@ def print_outcome(
         lines += [*more_line(len(rest) - 1), *(str(output / path) for path in rest[-1:])]
     before = f" ({outcome.done_before} already done)" if outcome.done_before else ""
     of_units = any(record.subject is not None for record in outcome.first[:1])
-    counted = totals(summary, before, "unit" if of_units else "image")
+    unseen = outcome.findings.unseen if outcome.findings else None
+    counted = totals(summary, before, "unit" if of_units else "image", unseen)
     lines += [f"{counted}, {outcome.seconds:.1f} s", str(outcome.manifest)]
     print("\n".join(map(escape_text, lines)))
 
@@ -125,10 +127,25 @@ def _cell(cell: CellValue | None) -> str:
     return f"{round(cell.mean, 2) + 0.0:.2f}{error}"
 
 
-def totals(summary: Summary, before: str = "", of: str = "image") -> str:
-    """``5 images, 1 failed, 8 figures``; `before` follows the images, or what else records are `of`."""
+def totals(summary: Summary, before: str = "", of: str = "image", unseen: Seen | None = None) -> str:
+    """``5 images, 1 failed, 8 figures``; `before` follows the images, or what else records are `of`. Where no record is
+    about an image, `unseen` are those that failed."""
+    if unseen is not None and not summary.failed:
+        before = f"{before}, {count_noun(unseen.unseen, 'image')} failed"
     failed = f", {summary.failed} failed" if summary.failed else ""
     return f"{count_noun(summary.images, of)}{before}{failed}, {count_noun(summary.outputs, 'figure')}"
+
+
+def unseen_lines(findings: Findings | None, summary: Summary) -> list[str]:
+    """The images that could not be shown to the network, where no record is about an image; as records that failed."""
+    unseen = findings.unseen if findings else None
+    if unseen is None or summary.failed:
+        return []
+    named = unseen.examples or []
+    return [
+        *(f"{one.source} failed: {one.why}" for one in named),
+        *more_line(unseen.unseen - len(named)),
+    ]
 
 
 def accuracy_lines(accuracy: Accuracy) -> list[str]:

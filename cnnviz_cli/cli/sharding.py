@@ -55,9 +55,9 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     if outcome.status == "ok":
         return ExitCode.OK
     if part.by_torchrun:
-        reporter.warn(
-            f"{outcome.summary.failed} failed; the exit code is 0 all the same, or torchrun would restart every process"
-        )
+        unseen = outcome.findings.unseen if outcome.findings else None
+        failed = outcome.summary.failed or (unseen.unseen if unseen else 0)
+        reporter.warn(f"{failed} failed; the exit code is 0 all the same, or torchrun would restart every process")
         return ExitCode.OK
     return ExitCode.PARTIAL
 

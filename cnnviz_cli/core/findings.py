@@ -47,6 +47,11 @@ class Findings(Record):
         return [line for one in self.members for line in one.lines]
 
     @property
+    def unseen(self) -> Seen | None:
+        """Of the images that were named: how many were seen, if some could not be."""
+        return next((one for one in self.seen if not one.name and one.unseen), None)
+
+    @property
     def members(self) -> list[StudyFindings]:
         """The members that are there, in the order of their fields."""
         found = (getattr(self, name) for name in type(self).model_fields)

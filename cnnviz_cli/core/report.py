@@ -18,14 +18,15 @@ class Reporter:
     def warn(self, text: str) -> None:
         """One line the user should act on; shown under ``-q`` too."""
 
-    def begin(self, images: int) -> None:
-        """The images start."""
+    def begin(self, images: int, of: str = "images") -> None:
+        """The images start, or what else records are `of`."""
 
     def done(self, record: ImageRecord) -> None:
         """One image is finished, its files in place."""
 
     def work(self, names: Sequence[str], variants: int, unit: str = "variants") -> None:
-        """The network starts on these images together, with so many altered inputs in all, or steps by that `unit`."""
+        """The network starts on these images together, with so many altered inputs in all, or steps by that
+        `unit`; no names where the steps are those of all images together."""
 
     def tick(self, done: int, total: int) -> None:
         """Inside one long image: so many of the altered inputs of one kind have passed the network."""

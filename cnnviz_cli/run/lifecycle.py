@@ -174,7 +174,8 @@ def execute_on(
             report_earlier_run(earlier, len(own_slots), settings.output, reporter, setup.batch_size)
             if check and check.words:
                 reporter.say(check.words)
-            stopped = _collect_records(backend, own_slots, ledger, reporter)
+            of = "images" if setup.subjects is None else "units" if header.study else "records"
+            stopped = _collect_records(backend, own_slots, ledger, reporter, of)
             after = AfterRun()
             if stopped is None and header.evaluation and not shard.label:
                 try:
@@ -188,12 +189,13 @@ def execute_on(
 
 
 def _collect_records(
-    backend: Backend, slots: Sequence[tuple[Input, str]], ledger: Ledger, reporter: Reporter
+    backend: Backend, slots: Sequence[tuple[Input, str]], ledger: Ledger, reporter: Reporter, of: str
 ) -> BaseException | None:
-    """Take the records into the ledger as they come; returns what ended them early: a signal, or missing shards."""
+    """Take the records into the ledger as they come, which are `of` images or units; returns what ended them early: a
+    signal, or missing shards."""
     try:
         records = backend.records(slots, ledger)
-        reporter.begin(ledger.remaining)
+        reporter.begin(ledger.remaining, of)
         _append_records(records, ledger, reporter)
     except (KeyboardInterrupt, Terminated) as signal:
         _append_records(backend.finish_drawing(), ledger, reporter)

@@ -130,7 +130,7 @@ def _concluded_before(manifest: Path) -> Conclusion | None:
     written."""
     try:
         whole = json.loads(read_regular(manifest, GIBIBYTE))
-        if whole["run"]["status"] != "ok":
+        if whole["run"]["status"] not in ("ok", "partial"):
             return None
         sheets = [Output.model_validate_json(json.dumps(one)) for one in whole.get("sheets") or []]
         tables = [Table.model_validate_json(json.dumps(one)) for one in whole.get("tables") or []]

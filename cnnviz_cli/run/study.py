@@ -18,6 +18,7 @@ from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.core.network import NetworkError
 from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Run, Subject
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.output.feature_store import remove_stores
 from cnnviz_cli.files.output.file_names import THUMBNAIL
@@ -244,6 +245,10 @@ class StudyBackend(Backend):
         with self._timer.measure("look"):
             self._study.look(self._looking)
         self._looking.close()
+        if self._shard.label and self._study.subjects is not None:  # whose end says nothing of images
+            failed = [f"{escape_text(name)} ({one.why})" for name, one in self._looking.failures.items()]
+            if failed:
+                self._reporter.warn(f"could not be shown to the network: {list_some(failed, 3)}")
         seen = self._looking.seen
         bound = sha256(":".join(one.sha256 for one in seen).encode()).hexdigest()
         ledger.bind(bound)

@@ -55,6 +55,25 @@ def test_many_images_get_a_line_every_ten_seconds_and_at_the_end(capsys: pytest.
     assert shown == ["80", "100"]
 
 
+def test_units_are_counted_as_such_and_steps_of_all_images_have_no_share(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    plain = PlainReporter(clock)
+    plain.work([], 40, "images dissected")
+    clock.now = 20.0
+    plain.tick(30, 40)
+    plain.begin(2, "units")
+    clock.now = 22.0
+    plain.done(record("relu 3"))
+    plain.work(["relu 4"], 8)
+    clock.now = 40.0
+    plain.tick(4, 8)
+    assert capsys.readouterr().err.splitlines() == [
+        "30 of 40 images dissected",
+        "1/2 relu 3 (0.5 units/s, 2 s left)",
+        "1/2, relu 4: 4 of 8 variants, 25 % of the run",
+    ]
+
+
 def test_inside_long_images_there_is_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     plain = PlainReporter(clock)

@@ -59,7 +59,7 @@ class Listener(Reporter):
         self.said: list[str] = []
         self.warned: list[str] = []
         self.done_: list[str] = []
-        self.begun = 0
+        self.begun, self.begun_of = 0, ""
         self._on_done = on_done
 
     def say(self, text: str) -> None:
@@ -68,8 +68,8 @@ class Listener(Reporter):
     def warn(self, text: str) -> None:
         self.warned.append(text)
 
-    def begin(self, images: int) -> None:
-        self.begun = images
+    def begin(self, images: int, of: str = "images") -> None:
+        self.begun, self.begun_of = images, of
 
     def done(self, record: Any) -> None:
         self.done_.append(record.source)

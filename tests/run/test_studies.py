@@ -13,17 +13,25 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from run import made_up_study
 from run.killing import Killer
 from run.made_up_study import ENTRY, OF_UNITS, DistanceStudy
 from run.resuming import BROKEN, Listener, files_of, listed, study, tiny_model
 
 from cnnviz_cli.api.study import carry_out_study
+from cnnviz_cli.cli.merge import merge
+from cnnviz_cli.cli.run_end import end_run
+from cnnviz_cli.cli.run_summary import print_outcome
+from cnnviz_cli.cli.sharding import ShardChoice
 from cnnviz_cli.config.load import load_settings
-from cnnviz_cli.core.errors import OutputError, Terminated, UsageError
+from cnnviz_cli.config.settings import Settings
+from cnnviz_cli.core.errors import ExitCode, OutputError, Terminated, UsageError
 from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.files.inputs.image_source import Source
+from cnnviz_cli.files.output.manifest import remove_sheets
 from cnnviz_cli.files.output.merge_shards import merge_shards
-from cnnviz_cli.files.output.shards import Shard
+from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
+from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.report import ReportOptions, write_report
 from cnnviz_cli.run import Outcome, looking
@@ -48,6 +56,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(out: Path, sources: list[Source], heard: Listener | None = None, **how: Any) -> Outcome:
     return study(out, sources, heard, **{"study": ENTRY.name, **how})
+
+
+def settings_of(out: Path) -> Settings:
+    return load_settings("gradcam", {("output",): str(out)}, None, {})
 
 
 def manifest_of(out: Path) -> Any:
@@ -342,3 +354,78 @@ def test_a_merge_without_what_figures_are_made_of_says_so(tmp_path: Path, source
     (out / "run.study.npz").unlink()
     assert ["run.study.npz" in line for line in merged(out)] == [True]
     assert "findings" not in manifest_of(out)
+
+
+def test_images_of_units_that_cannot_be_read_make_the_run_partial(
+    tmp_path: Path, sources: list[Source], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No record is about an image, so that no record can have failed."""
+    out = tmp_path / "out"
+    ended, heard = run(out, sources, study=OF_UNITS.name), Listener()
+    assert (ended.status, ended.summary.failed) == ("partial", 0)
+    assert manifest_of(out)["run"]["status"] == "partial"
+    code = end_run(
+        ended, settings_of(out), [], ShardChoice(SINGLE_SHARD), heard, print_outcome, as_json=False, quiet=False
+    )
+    assert code == ExitCode.PARTIAL
+    (line,) = heard.warned
+    assert line.startswith(f"{BROKEN} failed: ")
+    assert "4 units, 1 image failed, 4 figures" in capsys.readouterr().out
+    parts, heard = tmp_path / "parts", Listener()
+    for _ in range(3):
+        for index in range(2):
+            run(parts, sources, heard, study=OF_UNITS.name, shard=Shard(index, 2))
+    assert f"could not be shown to the network: {BROKEN} " in heard.warned[-1]
+    assert merge(parts) == ExitCode.PARTIAL
+    told = capsys.readouterr()
+    assert f"{BROKEN} failed: " in told.err
+    assert "4 units, 1 image failed, 4 figures" in told.out
+    assert manifest_of(parts) == manifest_of(out)
+
+
+def test_units_are_not_counted_as_images(tmp_path: Path, sources: list[Source]) -> None:
+    heard = Listener()
+    run(tmp_path / "units", sources, heard, study=OF_UNITS.name)
+    assert (heard.begun, heard.begun_of) == (4, "units")
+    run(tmp_path / "images", sources, heard)
+    assert (heard.begun, heard.begun_of) == (7, "images")
+
+
+def test_sheets_of_an_earlier_run_do_not_stay_beside_those_of_another_format(
+    tmp_path: Path, sources: list[Source]
+) -> None:
+    out = tmp_path / "out"
+    run(out, sources)
+    (out / "distances.txt").write_text("mine")
+    with pytest.raises(UsageError, match="run with other settings is in the way"):
+        run(out, sources, format="svg")
+    assert (out / "distances.png").exists()
+    run(out, sources, format="svg", force=True)
+    assert {path.name for path in out.glob("distances.*")} == {"distances.svg", "distances.csv", "distances.txt"}
+    assert verify(out) == []
+    (out / "distances.csv").write_text("edited")
+    listed_before = manifest_of(out)["tables"]
+    remove_sheets(Sink(out), [{"study": {}}])
+    assert listed_before[0]["path"] == "distances.csv"
+    assert (out / "distances.csv").read_text() == "edited"
+    assert not (out / "distances.svg").exists()
+
+
+def test_an_error_after_loading_leaves_no_folder_behind(tmp_path: Path, sources: list[Source]) -> None:
+    class Refusing(DistanceStudy):
+        def __init__(self, *_about: Any) -> None:
+            raise UsageError("not this way")
+
+    def refuse(out: Path, shard: Shard = SINGLE_SHARD) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(made_up_study, "DistanceStudy", Refusing)
+            with pytest.raises(UsageError, match="not this way"):
+                run(out, sources, shard=shard)
+
+    refuse(tmp_path / "above" / "out")
+    assert not (tmp_path / "above").exists()
+    (tmp_path / "there").mkdir()
+    refuse(tmp_path / "there")
+    assert not list((tmp_path / "there").iterdir())
+    refuse(tmp_path / "there" / "out", Shard(0, 2))
+    assert (tmp_path / "there" / "out").exists()

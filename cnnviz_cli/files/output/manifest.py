@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from cnnviz_cli.core.accuracy import AccuracyCounter
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally
 from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
+from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, read_regular
 from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
-from cnnviz_cli.files.output.sink import Sink, reach_write_point
+from cnnviz_cli.files.output.sink import Sink, explain_write_errors, reach_write_point
 
 DIGEST_KEY = "sha256"  # the key of the digest
 _MOST_REST = 1 << 26  # bytes of what stands behind the images, at the most
@@ -33,6 +35,11 @@ class Conclusion:
     sheets: Sequence[Output] = ()
     tables: Sequence[Table] = ()
     findings: Findings | None = None
+
+    @property
+    def lacks_images(self) -> bool:
+        """Whether a named image could not be seen: of units no record says so."""
+        return self.findings is not None and self.findings.unseen is not None
 
     @property
     def files(self) -> list[tuple[str, str]]:
@@ -162,6 +169,29 @@ def write_manifest(
             file.write(f',\n "{key}": {text.replace(chr(10), chr(10) + " ")}'.encode())
         file.write(b"\n}\n")
     return tally
+
+
+def remove_sheets(sink: Sink, headers: Iterable[Json]) -> None:
+    """Remove the figures and tables about all records that the manifest lists: what is made anew may have other names.
+
+    A file that is not as it was written stays. Of a million images a manifest is not read for nothing: `headers` are
+    those of the earlier runs' journals, which say whether there are any. Raises OutputError if the disk refuses.
+    """
+    if not any(header.keys() & {"study", "beside", "evaluation"} for header in headers):
+        return
+    try:
+        with open_regular(sink.place(MANIFEST), follow=False) as file:
+            rest: Any = next(part for part in iterate_manifest(file) if isinstance(part, dict))
+        listed = [*rest.get("sheets", []), *rest.get("tables", [])]
+        files = [(str(one["path"]), one["sha256"]) for one in listed]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    for relative, digest in files:
+        with suppress(OutputError):  # a path that leads out of the folder, or is none
+            place = sink.place(relative)
+            with suppress(FileNotFoundError, NotADirectoryError, ValueError), explain_write_errors(place):
+                if sha256(read_regular(place, GIBIBYTE, follow=False)).hexdigest() == digest:
+                    place.unlink(missing_ok=True)
 
 
 def add_accuracy(summary: Summary, tally: AccuracyCounter | None) -> Summary:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.evaluation_records import EvaluationHead
 from cnnviz_cli.core.families import STUDIES
+from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.feature_store import remove_stores
@@ -37,8 +38,8 @@ _MAX_NAMED = 20  # how many missing inputs are named
 
 @dataclass(frozen=True)
 class MergeResult:
-    """How many shards there are, how many inputs have no record (the first by name), how many lines are damaged, and
-    whether a report was asked for."""
+    """How many shards there are, how many inputs have no record (the first by name), how many lines are damaged,
+    whether a report was asked for, what a study has found, and what records are of."""
 
     shards: int
     summary: Summary
@@ -46,6 +47,8 @@ class MergeResult:
     first_missing: list[str]
     damaged: int = 0
     report: bool = False
+    findings: Findings | None = None
+    of: str = "image"
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,14 @@ def merge_shards(root: Path, conclude: Conclude = no_conclusion, evaluated: Eval
     summary = index.summary
     missing = len(index.states) - summary.images
     tool, about, model = _parts_of(first)
-    status = "interrupted" if missing else "partial" if summary.failed else "ok"
     refuse_foreign_files(root, first.shard.journal, (MANIFEST,), ())
     sink = Sink(root)
     sink.sweep("")
-    about = about.model_copy(update={"status": status})
     whole = MergedRun(sink, about, model, index.records, _study_of(first), lambda: _kit_of(sink, first, scale))
     concluded = NOTHING_CONCLUDED if missing else conclude(whole)
     head = _evaluation_of(first)
+    status = "interrupted" if missing else "partial" if summary.failed or concluded.lacks_images else "ok"
+    about = about.model_copy(update={"status": status})
     judged = ((), ()) if missing or head is None else evaluated(sink, about, model, head, index.records)
     tally = write_manifest(
         sink,
@@ -146,7 +149,8 @@ def merge_shards(root: Path, conclude: Conclude = no_conclusion, evaluated: Eval
     summary = add_accuracy(summary, tally)
     named = list(islice(index.missing_names(), _MAX_NAMED))
     report = any(run.header.get("report") is True for run in peers)
-    return MergeResult(first.shard.count, summary, missing, named, damaged, report)
+    of = "unit" if whole.study and whole.study.get("subjects") is not None else "image"
+    return MergeResult(first.shard.count, summary, missing, named, damaged, report, concluded.findings, of)
 
 
 def _study_of(first: PreviousRun) -> Mapping[str, Any] | None:

@@ -39,7 +39,7 @@ from cnnviz_cli.files.output.journal import (
     read_with_scales,
     to_compact_json,
 )
-from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion, add_accuracy, write_manifest
+from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion, add_accuracy, remove_sheets, write_manifest
 from cnnviz_cli.files.output.previous_runs import (
     PreviousRun,
     ResumeSummary,
@@ -304,7 +304,8 @@ class Ledger:
         with self._mutex:
             self._journal.sync()
             summary = self._index.summary
-            status: Status = "interrupted" if interrupted else "partial" if summary.failed else "ok"
+            short = summary.failed or concluded.lacks_images
+            status: Status = "interrupted" if interrupted else "partial" if short else "ok"
             tally = write_manifest(
                 self._sink,
                 self._index.records(),
@@ -330,6 +331,7 @@ class Ledger:
             if not self._journal.size:  # nothing has begun: an error came before, and an empty journal helps nobody
                 with suppress(OSError):
                     self._journal.path.unlink(missing_ok=True)
+                self._sink.remove_if_empty()
             self._journal.close()
 
     def __enter__(self) -> Self:
@@ -438,6 +440,7 @@ class Ledger:
         self._sink.sweep("")
         if not self.remaining:
             return
+        remove_sheets(self._sink, [run.header for run in self._earlier])
         for name in (MANIFEST, self._shard.manifest):
             with explain_write_errors(self._sink.root / name):
                 self._sink.place(name).unlink(missing_ok=True)

@@ -72,6 +72,7 @@ class Sink:
         """Below `root`; `label` goes into the names of temporary files, so that each shard can sweep its own."""
         self.root = root
         self._label = label
+        self._made: list[Path] = []
 
     def open(self) -> None:
         """Create the folder where it is missing, and write and remove a small file to see that it can be written."""
@@ -79,12 +80,23 @@ class Sink:
             what = "images are read from object stores, but figures are not written to them"
             raise OutputError(what, where="--output", fix="Write to a disk, and copy it from there: --output DIR")
         with explain_write_errors(self.root):
+            self._made = [path for path in (self.root, *self.root.parents) if not os.path.lexists(path)]
             self.root.mkdir(parents=True, exist_ok=True)
             trial = self.temporary_path()
             try:
                 trial.write_bytes(b"cnnviz")
             finally:
                 trial.unlink(missing_ok=True)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folders that `open` made, unless something is in them: an error came before anything was written.
+
+        Those of a shard stay, since its peers may be about to write there.
+        """
+        for path in self._made if not self._label else ():
+            with suppress(OSError):
+                path.rmdir()
+        self._made = []
 
     def write(self, relative: str, data: bytes) -> str:
         """Write one file, with the folders above it, and return its SHA-256 in hexadecimal."""
