@@ -23,9 +23,9 @@ def _check(loaded: LoadedSettings) -> str:
     path = dissect_fields(loaded.settings).annotations
     if path is None:
         raise UsageError(
-            "nobody has said what there is to be found in the images",
+            "dissect needs annotations: what is marked in the images",
             where="--annotations",
-            fix="Say where people have marked it: --annotations FILE|DIR",
+            fix="Name a .json of COCO, a .csv of boxes, or a folder of masks or .xml files: --annotations FILE|DIR",
         )
     open_annotations(path)
     return DISSECT

@@ -10,11 +10,10 @@ from pydantic_core import PydanticCustomError
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
+from cnnviz_cli.config.top_images_fields import EVERY, Channels
 
 DISSECT = "dissect"
 """The command and its section of the settings."""
-
-ALL_CHANNELS = "all"
 
 _dissect = partial(setting, "Dissection")
 
@@ -25,28 +24,10 @@ def _check_layers(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def _check_channels(given: tuple[str, ...]) -> tuple[str, ...]:
-    if not given or not all(one == ALL_CHANNELS or (one.isascii() and one.isdecimal()) for one in given):
-        raise PydanticCustomError("channels", "must be numbers of channels, such as 12,40, or all")
-    return tuple(dict.fromkeys(given))
-
-
-def _as_texts(value: Any) -> Any:
-    items = value if isinstance(value, list | tuple) else (value,)
-    return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items)
-
-
 Layers = Annotated[
     tuple[str, ...],
     AfterValidator(_check_layers),
     BeforeValidator(values.split_at_commas, json_schema_input_type=tuple[str, ...] | str),
-]
-Channels = Annotated[
-    tuple[str, ...],
-    AfterValidator(_check_channels),
-    BeforeValidator(
-        lambda given: values.split_at_commas(_as_texts(given)), json_schema_input_type=tuple[str | int, ...] | str | int
-    ),
 ]
 
 
@@ -65,7 +46,7 @@ class DissectFields(BaseModel):
         ("last-conv",), "Layers whose channels are looked at. Repeatable, or separated by commas.", "LAYER"
     )
     units: Channels = _dissect(
-        (ALL_CHANNELS,), "Channels by their numbers, or all. Repeatable, or separated by commas.", "N|all"
+        (EVERY,), "Channels by their numbers, or all. Repeatable, or separated by commas.", "N|N-N|all"
     )
     quantile: float = _dissect(
         0.995,

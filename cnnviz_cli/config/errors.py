@@ -117,6 +117,8 @@ def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settin
         )
         what = f"'{name}' {allowed}, not {shown}"
         fix = str(details.get("ctx", {}).get("fix", "")) or _suggest_fix(details["type"], given, choices)
+        if not fix and details["type"] in _UPPER:
+            fix = _share_meant(_flag(loc, kind), given)
         if not fix and choices and (example := getattr(_flag(loc, kind), "example", "")):
             fix = f"For instance {example}."
     return place, UsageError(what, where=place.where, excerpt=place.excerpt, fix=fix)
@@ -154,6 +156,8 @@ _TYPES: Mapping[str, str] = {
 }
 _BOUNDS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']:g}",
+    "greater_than": lambda ctx: f"must be above {ctx['gt']:g}",
+    "less_than": lambda ctx: f"must be below {ctx['lt']:g}",
     "less_than_equal": lambda ctx: f"must be at most {ctx['le']:g}",
     "too_short": lambda _ctx: "must hold at least one value",
 }
@@ -188,6 +192,19 @@ def _choices(loc: Location, kind: type[Settings]) -> list[str]:
 
 def _join_choices(choices: list[str]) -> str:
     return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+_UPPER = ("less_than", "less_than_equal")
+
+
+def _share_meant(flag: Flag | None, given: Any) -> str:
+    """Of a share that was given in per cent, what it is as a share."""
+    try:
+        percent = float(given)
+    except (TypeError, ValueError):
+        return ""
+    is_share = flag is not None and flag.metavar == "SHARE"
+    return f"A share, not per cent: {percent / 100:g}" if is_share and 1 < percent < 100 else ""
 
 
 def _suggest_fix(code: str, given: Any, choices: list[str]) -> str:

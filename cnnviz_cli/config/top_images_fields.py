@@ -113,7 +113,7 @@ def with_top_layers(settings: Settings_) -> Settings_:
     return cast("Settings_", some.model_copy(update={some.command: section.model_copy(update={"layer": LAYERS})}))
 
 
-def channels_of(words: Iterable[str], channels: int, layer: str) -> tuple[int, ...]:
+def channels_of(words: Iterable[str], channels: int, layer: str, *, where: str = "--top-channels") -> tuple[int, ...]:
     """The channels that are meant, each once and in order, of a layer with so many.
 
     Raises:
@@ -126,7 +126,7 @@ def channels_of(words: Iterable[str], channels: int, layer: str) -> tuple[int, .
         if high >= channels:
             raise UsageError(
                 f"there is no channel {high}: layer '{layer}' has {channels}, 0 to {channels - 1}",
-                where="--top-channels",
+                where=where,
                 fix=f"The last is {channels - 1}; all is every one.",
             )
         found.update(range(low, high + 1))

@@ -31,6 +31,12 @@ class DissectedLabel(Record):
     detectors: int = Field(ge=0, description="Channels whose best label it is, from the limit on.")
     detectors_by_chance: float | None = optional("The mean number of these over all shuffles.")
 
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the best channel overlaps with it by more than the best one does by chance, or that is not known."""
+        best = self.channels[0].iou if self.channels else 0.0
+        return best > (self.chance.highest if self.chance else 0.0)
+
 
 class DissectedLayer(Record):
     """What the channels of a layer find."""
@@ -70,10 +76,14 @@ class Dissection(StudyFindings):
 
 def _line(one: DissectedLayer) -> str:
     chance = "" if one.detectors_by_chance is None else f" (by chance {one.detectors_by_chance:,.1f})"
-    found = [f"{label.label} {label.channels[0].iou:.2f}" for label in one.labels if label.channels]
-    best = f"; best found: {list_some(found, 3)}" if found else ""
-    many = f"{one.detectors:,} of {one.channels:,} channels find one of {len(one.labels)} labels"
-    return f"{one.layer}: {many}{chance}{best}"
+    labels = f"{one.found} of {len(one.labels)} labels"
+    many = f"{one.detectors:,} of {one.channels:,} channels are detectors{chance}, of {labels}"
+    found = [label for label in one.labels if label.detectors]
+    best = [f"{label.label} {label.channels[0].iou:.2f}" for label in found if label.beyond_chance]
+    if best:
+        said = "best found" if one.detectors_by_chance is None else "found beyond chance"
+        return f"{one.layer}: {many}; {said}: {list_some(best, 3)}"
+    return f"{one.layer}: {many}{'; none beyond what channels reach by chance' if found else ''}"
 
 
 class FoundThing(Record):

@@ -61,6 +61,7 @@ PLAIN_WIDTH = 1280  # units of a sheet that nothing narrower is asked of
 NAMES = 296  # the room left of the tiles
 TILE_GAP = 12
 BAR = 12  # the height of a bar
+SPECK = 5  # lines by which a region is so small that a ring stands around it
 _DIMMED = 0.62  # how bright the image is where the channel is below its threshold
 
 
@@ -230,6 +231,11 @@ def _high(row: LabelRow) -> float:
     return row.chance[1] if row.chance else 0.0
 
 
+def _is_lucky(row: LabelRow, bar: ChannelBar) -> bool:
+    """Whether a channel overlaps with a label no more than the best one does by chance."""
+    return row.chance is not None and bar.iou <= row.chance[1]
+
+
 def _axis(reach: float, length: float) -> Axis:
     """From nothing to the highest value, with a little room."""
     top = 1.04 * reach or 1.0
@@ -254,7 +260,7 @@ def _row_names(row: LabelRow, axis: Axis, threshold: float, width: int) -> Block
         if row.chance:
             low, high = (round(axis.place(value)) for value in row.chance)
             block.put(Rectangle(max(3, high - low), BAR + 8, fill=BAND), low, ground)
-        lucky = row.chance is not None and bar.iou <= row.chance[1]
+        lucky = _is_lucky(row, bar)
         figure = f"{bar.iou:.3f}"
         ink = INK if not number else MUTED
         put_text(block, 0, top + TYPE, elide(bar.name, TYPE, width - 60), TYPE, ink)
@@ -298,7 +304,7 @@ def draw_tile(tile: DissectedTile, size: tuple[int, int]) -> Image.Image:
     dark = Image.blend(sheet, sheet.convert("L").convert("RGB"), 0.6).point(lambda value: round(_DIMMED * value))
     dark.paste(sheet, mask=excited)
     line = max(1, round(unit))
-    for region, colour in ((marked, LIGHT), (excited, EXCITED)):
+    for region, colour in ((marked, LIGHT), (_ringed(excited, line), EXCITED)):
         edge, halo = _line_around(region, line)
         dark.paste(DARK, mask=halo)
         dark.paste(colour, mask=edge)
@@ -327,8 +333,18 @@ def cut_input(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Imag
 
 def _smooth(inside: NDArray[Any], size: tuple[int, int]) -> Image.Image:
     """A region in a width and height, as a mask with smooth edges."""
-    mask = Image.fromarray(inside).convert("L").resize(size, Image.Resampling.BICUBIC)
-    return mask.point([255 * (value > 127) for value in range(256)])
+    region = Image.fromarray(inside).convert("L")
+    mask = region.resize(size, Image.Resampling.BICUBIC).point([255 * (value > 127) for value in range(256)])
+    if mask.getbbox() is None and region.getbbox() is not None:  # a few pixels, lost in a smaller tile
+        return region.resize(size, Image.Resampling.BOX).point([255 * (value > 0) for value in range(256)])
+    return mask
+
+
+def _ringed(region: Image.Image, line: int) -> Image.Image:
+    """A region; one of a few pixels, which no line could show, with so much around it that a ring is drawn there."""
+    if region.histogram()[255] > (SPECK * line) ** 2:
+        return region
+    return region.filter(ImageFilter.MaxFilter(2 * SPECK * line + 1))
 
 
 def _line_around(region: Image.Image, line: int) -> tuple[Image.Image, Image.Image]:
@@ -380,9 +396,13 @@ def _chart(layer: LayerBars, reach: float, width: int) -> Block:
 
 def _key(rows: Sequence[LabelRow], threshold: float, width: int) -> Block:
     entries: list[KeyEntry] = [(_sample_threshold, f"from {threshold:g} on a channel is called a detector")]
-    if any(row.chance for row in rows):
+    chance = any(row.chance for row in rows)
+    if any(not _is_lucky(row, bar) for row in rows for bar in row.channels):
+        beyond = ", more than by chance" * chance
+        entries.append((_sample_bar, f"intersection over union of a channel, detector or not{beyond}"))
+    if chance:
         entries.append((_sample_band, "what the best channel reaches by chance: images have each other's annotations"))
-    if any(row.chance and bar.iou <= row.chance[1] for row in rows for bar in row.channels):
+    if any(_is_lucky(row, bar) for row in rows for bar in row.channels):
         entries.append((_sample_lucky, "no more than by chance"))
     return stack_vertically([key_line(entries, width), _legend(width)], 0)
 

@@ -148,3 +148,26 @@ def test_an_image_without_a_tile_is_shown_by_itself() -> None:
     assert shown.image is PICTURE
     assert shown.width == 2 * shown.height
     assert any("no detector is above its threshold" in text for text in written(block))
+
+
+def test_bars_have_a_key_whether_they_are_beyond_chance_or_not() -> None:
+    plain = "intersection over union of a channel, detector or not"
+    both = written(compose_labels([row(channels=[ChannelBar("a", 0.3), ChannelBar("b", 0.03)])], "", [], 0.04, 1600))
+    assert f"{plain}, more than by chance" in both
+    assert plain in written(compose_labels([row(chance=None)], "", [], 0.04, 1600))
+    lucky = written(compose_labels([row(channels=[ChannelBar("b", 0.03)])], "", [], 0.04, 1600))
+    assert not any(plain in text for text in lucky)
+
+
+@pytest.mark.parametrize("size", [(300, 150), (40, 20)])
+def test_a_few_pixels_have_a_ring_around_them(size: tuple[int, int]) -> None:
+    """One pixel of 100 x 50 is a third of a line in a small tile."""
+    tile = replace(TILE, excited=region(25, 50, 26, 51), marked=region(0, 0, 0, 0))
+    ring = colours(draw_tile(tile, size), EXCITED)
+    rows, columns = np.nonzero(ring)
+    assert min(np.ptp(rows), np.ptp(columns)) >= 8
+    middle = (rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2
+    assert not ring[middle]
+    assert abs(middle[1] / size[0] - 0.505) < 0.04
+    empty = replace(tile, excited=region(0, 0, 0, 0))
+    assert not colours(draw_tile(empty, size), EXCITED).any()

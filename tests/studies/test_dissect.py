@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from render.laid import texts
 from studies.coloured import BIAS, SIDE, WEIGHT, coloured, scene, write_boxes, write_scenes
 
 import cnnviz_cli
@@ -20,6 +21,7 @@ from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.run import looking
+from cnnviz_cli.studies.dissection.sheets import draw_image
 
 ROOT = Path(__file__).parents[2]
 COUNT = 8
@@ -116,7 +118,7 @@ def test_planted_channels_are_found_and_numbers_are_those_of_loops(cnnviz: Say) 
     assert [one["images"] for one in layer["labels"]] == [COUNT, COUNT // 2]
     red, blue = layer["labels"]
     assert (red["channels"][0]["unit"], blue["channels"][0]["unit"]) == (0, 1)
-    assert "colours: 3 of 4 channels find one of 2 labels" in said or "colours: 2 of 4 channels" in said
+    assert "colours: 3 of 4 channels are detectors" in said or "colours: 2 of 4 channels are detectors" in said
     assert verify(Path("out")) == []
 
 
@@ -267,11 +269,17 @@ def test_mistakes_are_one_sentence(cnnviz: Say) -> None:
     Path("others").mkdir()
     Image.new("L", (4, 4), 255).save("others/another.png")
     assert "others names none of these images, not even '0.png'" in cnnviz("--annotations", "others", code=2)
-    assert "--units: layer 'colours' has no channel 9: it has 4, 0 to 3" in cnnviz("--units", "1,9", code=2)
+    assert "--units: there is no channel 9: layer 'colours' has 4, 0 to 3" in cnnviz("--units", "1,9", code=2)
     assert "'coarse' of studies.coloured:coloured has maps of a single" in cnnviz(
         "--layer", "coarse", "--input-size", "2", code=2
     )
     assert "--layer" in cnnviz("--layer", "no_such_layer", code=2)
+    said = cnnviz("--quantile", "99.5", code=2)
+    assert "'dissect.quantile' must be below 1, not 99.5" in said
+    assert "A share, not per cent: 0.995" in said
+    assert "A share, not per cent: 0.04" in cnnviz("--iou", "4", code=2)
+    assert "'dissect.iou' must be above 0, not -1" in cnnviz("--iou", "-1", code=2)
+    assert "'dissect.units' must be channels, not '3-1'" in cnnviz("--units", "3-1", code=2)
     for mistake in (
         ["--quantile", "1"],
         ["--quantile", "0"],
@@ -282,9 +290,39 @@ def test_mistakes_are_one_sentence(cnnviz: Say) -> None:
         assert mistake[0] in cnnviz(*mistake, code=2)
 
 
+def test_a_channel_that_is_no_detector_is_called_none_in_an_image(cnnviz: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnviz_cli.studies.dissection import study
+
+    drawn: list[list[str]] = []
+
+    def draw(tiles: Any, *more: Any) -> Any:
+        figure = draw_image(tiles, *more)
+        drawn.append([item.text for _, _, item in texts(figure[0])])
+        return figure
+
+    monkeypatch.setattr(study, "draw_image", draw)
+    cnnviz("--units", "0,1")
+    assert {"channel 0 of colours", "channel 1 of colours"} <= set(drawn[0])
+    drawn.clear()
+    cnnviz("--units", "0,1", "--iou", "0.99", "-o", "strict")
+    assert {"channel 0 of colours: no detector", "channel 1 of colours: no detector"} <= set(drawn[0])
+
+
+def test_units_may_be_ranges(cnnviz: Say) -> None:
+    cnnviz("--units", "0-1,3")
+    assert [row["unit"] for row in table()] == ["0", "1", "3"]
+
+
+def test_a_dry_run_counts_the_shuffles_that_there_are(cnnviz: Say) -> None:
+    assert f"{COUNT - 1} shuffles of annotations" in cnnviz("--dry-run")
+    Path("masks/0.png").unlink()
+    assert f"{COUNT - 2} shuffles of annotations" in cnnviz("--dry-run")
+    assert "2 shuffles of annotations" in cnnviz("--dry-run", "--shuffles", "2")
+
+
 def test_without_annotations_there_is_nothing_to_find(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["dissect", "in", "-o", "out"]) == 2
-    assert "--annotations: nobody has said what there is to be found" in capfd.readouterr().err
+    assert "--annotations: dissect needs annotations" in capfd.readouterr().err
     assert not Path("out").exists()
 
 
@@ -329,7 +367,7 @@ def test_the_commands_of_the_page_are_understood(
     for line in lines:
         assert main([*dict.fromkeys([*shlex.split(line, comments=True), "--dry-run"])]) == 0
         said = capfd.readouterr().out
-        assert "detectors from 0.04 on, 10 shuffles of annotations" in said
+        assert "detectors from 0.04 on, 4 shuffles of annotations" in said
     assert "MB of maps beside the journal" in said
 
 

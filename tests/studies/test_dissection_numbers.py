@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cnnviz_cli.core.dissection_records import ChanceRange
+from cnnviz_cli.core.dissection_records import (
+    ChanceRange,
+    ChannelOverlap,
+    DissectedLabel,
+    DissectedLayer,
+    Dissection,
+)
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.layers import LayerInfo, ReceptiveField
 from cnnviz_cli.studies.dissection import overlap
@@ -295,3 +301,44 @@ def test_the_strongest_images_of_each_channel_are_kept_in_order() -> None:
     few = StrongestImages(1, 4)
     few.add(5, np.array([-2], np.float32))
     assert few.of(0) == [5]
+
+
+def dissected(**labels: tuple[float, float | None, int]) -> DissectedLayer:
+    """A layer with labels that have a best channel, the highest value by chance, and so many detectors."""
+    made = [
+        DissectedLabel(
+            label=name,
+            images=3,
+            pixels=9,
+            channels=[ChannelOverlap(unit=0, iou=iou)],
+            chance=None if high is None else ChanceRange(lowest=0, highest=high),
+            detectors=count,
+            detectors_by_chance=None if high is None else 1,
+        )
+        for name, (iou, high, count) in labels.items()
+    ]
+    by_chance = made[0].detectors_by_chance
+    return DissectedLayer(layer="top", channels=8, detectors=5, detectors_by_chance=by_chance, silent=0, labels=made)
+
+
+@pytest.mark.parametrize(
+    ("layer", "line"),
+    [
+        (
+            dissected(nose=(0.11, 0.2, 1), eye=(0.08, 0.05, 6), cup=(0.03, 0.01, 0)),
+            "top: 5 of 8 channels are detectors (by chance 1.0), of 2 of 3 labels; found beyond chance: eye 0.08",
+        ),
+        (
+            dissected(nose=(0.11, 0.2, 1), cup=(0.03, 0.01, 0)),
+            "top: 5 of 8 channels are detectors (by chance 1.0), of 1 of 2 labels; none beyond what channels reach by "
+            "chance",
+        ),
+        (
+            dissected(nose=(0.11, None, 1), cup=(0.03, None, 0)),
+            "top: 5 of 8 channels are detectors, of 1 of 2 labels; best found: nose 0.11",
+        ),
+    ],
+)
+def test_the_line_of_a_layer_names_what_is_found_and_beyond_chance(layer: DissectedLayer, line: str) -> None:
+    about = {"annotations": "a", "annotated": 3, "quantile": 0.9, "limit": 0.04, "shuffles": 2}
+    assert Dissection(**about, layers=[layer]).lines == [line]

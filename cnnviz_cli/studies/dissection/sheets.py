@@ -179,6 +179,7 @@ class ImageTile:
 
     label: str
     channel: str
+    detector: bool
     excited: NDArray[np.bool_]
     marked: NDArray[np.bool_]
     iou: float
@@ -188,7 +189,11 @@ class ImageTile:
 def draw_image(tiles: Sequence[ImageTile], picture: Image.Image, name: str, model: str, size: FigureSize) -> Figure:
     """The figure of one image; `picture` is what the network saw of it, `model` the network and its weights."""
     drawn = [
-        (one.label, one.channel, DissectedTile(picture, one.excited, one.marked, "", one.iou, one.labelled))
+        (
+            one.label,
+            f"{one.channel}{'' if one.detector else ': no detector'}",
+            DissectedTile(picture, one.excited, one.marked, "", one.iou, one.labelled),
+        )
         for one in tiles
     ]
     return fit_block(partial(compose_image, drawn, escape_text(name), [model], picture), size)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.config.dissect_fields import ALL_CHANNELS, DISSECT, dissect_fields
+from cnnviz_cli.config.dissect_fields import DISSECT, dissect_fields
+from cnnviz_cli.config.top_images_fields import channels_of
 from cnnviz_cli.core.dissection_records import DissectedImage, Dissection, FoundThing
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.findings import ImageFindings
@@ -126,13 +127,15 @@ class DissectionStudy(Study):
     def lines(self) -> list[str]:
         """See `Study`."""
         section = dissect_fields(self.settings)
+        annotated = sum(self._annotations.place_of(source) is not None for source in self.sources)
+        count = min(section.shuffles, max(0, annotated - 1))  # none gives an image its own
         room = sum(4 * len(units) * info.shape[1] * info.shape[2] for info, units in zip(*self._both, strict=True))
         layers = ", ".join(f"{info.name} ({len(units)} channels)" for info, units in zip(*self._both, strict=True))
         return [
             f"one pass of the network over {len(self.sources)} images, as far as {self._layers[-1].name}: {layers}",
             f"{room * len(self.sources) / 1e6:,.1f} MB of maps beside the journal, until all is done",
             f"thresholds at the {section.quantile:g} quantile, detectors from {section.iou:g} on, "
-            f"{section.shuffles} shuffles of annotations",
+            f"{count} shuffle{'s' * (count != 1)} of annotations",
         ]
 
     @property
@@ -433,6 +436,7 @@ class DissectionStudy(Study):
         return ImageTile(
             label=self._masks.names[pair.label],
             channel=f"channel {self._units[pair.layer][pair.channel]} of {self._layers[pair.layer].name}",
+            detector=self._is_detector(pair),
             excited=tile.excited,
             marked=tile.inside,
             iou=tile.iou,
@@ -477,14 +481,4 @@ def _layers_of(session: Session) -> tuple[str, ...]:
 
 def _units_of(info: LayerInfo, given: Sequence[str]) -> tuple[int, ...]:
     """The channels of a layer that are looked at, in their order. Raises UsageError where it has no such channel."""
-    count = info.shape[0]
-    if ALL_CHANNELS in given:
-        return tuple(range(count))
-    found = sorted({int(text) for text in given})
-    if found[-1] >= count:
-        raise UsageError(
-            f"layer '{escape_text(info.name, 100)}' has no channel {found[-1]}: it has {count}, 0 to {count - 1}",
-            where="--units",
-            fix="Name others, or one layer: --layer",
-        )
-    return tuple(found)
+    return channels_of(given, info.shape[0], escape_text(info.name, 100), where="--units")
