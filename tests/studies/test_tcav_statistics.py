@@ -12,12 +12,13 @@ from torch import Tensor
 from cnnviz_cli.studies.tcav.cav import fit_vectors
 from cnnviz_cli.studies.tcav.statistics import (
     Scores,
-    band,
+    band_of,
     chance_of,
     cut_in_halves,
     draw_again,
     holm,
     mean_interval,
+    middle_of,
     share_interval,
 )
 
@@ -128,7 +129,29 @@ def test_an_interval_of_the_mean_has_both_kinds_of_chance() -> None:
     assert mean_interval(alone) == pytest.approx((1.5 - 1.96 * error, 1.5 + 1.96 * error), abs=0.05)
     several = Scores.of([torch.tensor([[-5.0, 0, 5.0]], dtype=torch.float64)])  # one image: directions alone vary
     assert mean_interval(several) == pytest.approx((-5, 5))
-    assert band(torch.arange(101, dtype=torch.float64)) == pytest.approx((2.5, 97.5))
+    assert middle_of(torch.arange(101, dtype=torch.float64)) == pytest.approx((2.5, 97.5))
+
+
+def test_the_band_has_each_random_direction_and_its_opposite() -> None:
+    """Where all ten cuts of six images are made, each is made once, with the first image in the first half."""
+    null = torch.tensor([0.5, 0.4, 0.8, 0.1, 0.6], dtype=torch.float64)
+    both = sorted([*null.tolist(), 0.5, 0.6, 0.2, 0.9, 0.4])
+    low = both[0] + 0.025 * 9 * (both[1] - both[0])  # a fortieth of the way from the first to the last of ten
+    assert band_of(null, 0.5) == pytest.approx((low, 1 - low))
+    values = torch.tensor([2.0, 0.3, -0.4, 0.1, 0.2, -0.9], dtype=torch.float64)
+    means = cut_in_halves(6, 1000, seed=0) @ values / 3
+    assert float(means.min()) > 0  # of one sign, all of them
+    low, high = band_of(means, 0.0)
+    assert low == pytest.approx(-high)
+    again = -cut_in_halves(6, 1000, seed=0) @ values / 3
+    assert (low, high) == pytest.approx(middle_of(torch.cat([means, again])))
+
+
+def test_what_lies_beyond_the_band_is_what_has_a_small_p() -> None:
+    null = torch.randn(999, generator=torch.Generator().manual_seed(2), dtype=torch.float64).exp()
+    low, high = band_of(null, 0.0)
+    assert chance_of(0.99 * high, null, 0.0) > 0.05 > chance_of(1.01 * high, null, 0.0)
+    assert chance_of(0.99 * low, null, 0.0) > 0.05 > chance_of(1.01 * low, null, 0.0)
 
 
 def random_folder(seed: int, *, along: float = 0.0) -> tuple[float, float]:

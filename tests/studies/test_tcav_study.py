@@ -114,8 +114,12 @@ def test_the_p_is_that_of_the_halves_one_by_one(made: dict[str, Path], tmp_path:
         assert score["share"]["p"] == pytest.approx((1 + sum(far)) / 61, abs=1e-6)
         far = [abs(one) >= abs(score["mean"]["value"]) for one in means]
         assert score["mean"]["p"] == pytest.approx((1 + sum(far)) / 61, abs=1e-6)
-        assert score["mean"]["random"] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-5)
-        assert score["share"]["random"] == pytest.approx(np.quantile(shares, [0.025, 0.975]), abs=1e-5)
+        assert score["mean"]["random"] == pytest.approx(
+            np.quantile([*means, *(-one for one in means)], [0.025, 0.975]), abs=1e-5
+        )
+        assert score["share"]["random"] == pytest.approx(
+            np.quantile([*shares, *(1 - one for one in shares)], [0.025, 0.975]), abs=1e-5
+        )
         assert score["mean"]["interval"][0] < score["mean"]["value"] < score["mean"]["interval"][1]
         chances[name] = score["mean"]
     least, most = sorted(chances.values(), key=lambda one: one["p"])

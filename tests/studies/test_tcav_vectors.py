@@ -55,17 +55,42 @@ def test_a_vector_is_scikit_learns(how: Fit, width: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("how", FITS)
-def test_leaving_one_out_is_fitting_without_it(how: Fit) -> None:
+@pytest.mark.parametrize(("width", "count", "shown"), [(8, 21, 6), (40, 24, 12), (3, 9, 2)])
+def test_leaving_one_out_is_fitting_without_it(how: Fit, width: int, count: int, shown: int) -> None:
+    """Without it from the start: the sides of the others count one half each, and the variance is theirs."""
     pytest.importorskip("sklearn")
-    found, labels = images(21, 8, shown=6)
-    shares = balanced(labels[None])[0]
-    scale = PENALTY * variance(found, shares)
+    found, labels = images(count, width, shown=shown)
+    found[0] *= 4  # one that the variance shows the lack of
     without = []
     for one in range(len(labels)):
         rest = [at for at in range(len(labels)) if at != one]
-        coefficients, intercept = peer(found[rest], labels[rest], shares[rest], scale, how)
+        shares = balanced(labels[rest][None])[0]
+        scale = PENALTY * variance(found[rest], shares)
+        coefficients, intercept = peer(found[rest], labels[rest], shares, scale, how)
         without.append(float(found[one].numpy() @ coefficients + intercept))
     assert np.allclose(leave_one_out(found @ found.T, labels, PENALTY, how), without, atol=1e-7)
+
+
+@pytest.mark.parametrize("how", FITS)
+def test_leaving_one_out_is_what_a_vector_of_the_others_says(how: Fit) -> None:
+    found, labels = images(14, 30, shown=5)
+    products = found @ found.T
+    said = leave_one_out(products, labels, PENALTY, how)
+    for one in range(14):
+        others = labels.clone()
+        others[one] = 0
+        (decision,) = fit_vectors(products, others[None], PENALTY, how).decisions(products[one : one + 1])[0].tolist()
+        assert decision * float(said[one]) > 0
+
+
+@pytest.mark.parametrize("how", FITS)
+def test_noise_is_told_apart_half_of_the_time(how: Fit) -> None:
+    """If the side of the image that is left out counted less than the other, it would be less than half: 45 %."""
+    told = []
+    for seed in range(40):
+        found, labels = images(60, 112, shown=30, apart=0.0, seed=seed)
+        told.append(accuracy(leave_one_out(found @ found.T, labels, PENALTY, how), labels))
+    assert sum(told) / len(told) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("how", FITS)

@@ -91,31 +91,55 @@ def _in_chunks(
 
 def leave_one_out(products: Tensor, labels: Tensor, penalty: float, how: Fit) -> Tensor:
     """(n,) what is said of each image by the vector that was fitted without it, v . x + b of a vector that is not
-    scaled to length one.
+    scaled to length one; 0 where the others are all equal.
 
-    Exact, with the others' shares and the penalty as they are with it: of ridge by the hat matrix, y_i - (y_i - f_i)
-    / (1 - h_i), of logistic by fitting n times, each from the fit of all.
+    Exact: what `fit_vectors` of the other images says, whose sides count one half again and whose variance is their
+    own. If the image's side counted less, the intercept would move away from the image, and chance would be below one
+    half. Of ridge by the hat matrix, y_i - (y_i - f_i) / (1 - h_i), of logistic by fitting n times, each from the fit
+    of all.
 
     Args:
-        labels: (n,) 1 or -1.
+        labels: (n,) 1 or -1; both sides have two images or more.
     """
-    shares = balanced(labels[None])
-    if how == "ridge":
-        fitted, leverage = _smoothed(products, labels[None], shares, penalty)
-        residual = (labels - fitted[0]) / (1 - leverage[0]).clamp(min=torch.finfo(torch.float64).tiny)
-        return labels - residual
     count = len(labels)
-    without = shares * (1 - torch.eye(count, dtype=torch.float64, device="cpu"))
-    scale = penalty * _variance(products, shares).expand(count)
-    basis = _basis(products)
-    first = _newton(basis, labels[None], shares, scale[:1])
+    without = balanced(labels * (1 - torch.eye(count, dtype=torch.float64, device="cpu")))
+    variance = _variance(products, without)
+    # Rounding leaves a variance of what is equal; beside the activations themselves it is nothing.
+    spread = variance > 1e-12 * products.diagonal().max()
+    scale = penalty * torch.where(spread, variance, 1.0)
+    decide = _ridge_without if how == "ridge" else _logistic_without
+    return torch.where(spread, decide(products, labels, without, scale), 0.0)
+
+
+def _ridge_without(products: Tensor, labels: Tensor, without: Tensor, scale: Tensor) -> Tensor:
+    """By the hat matrix of all images, where each counts what the others of its side do once it is left out."""
+    found = torch.zeros_like(labels)
+    for side in (1, -1):
+        own = labels == side
+        last = int(own.nonzero()[-1])
+        shares = without[last].clone()
+        shares[last] = shares[own].max()
+        parts, roots = shares / shares.sum(), shares.sqrt()
+        values, vectors = torch.linalg.eigh(_centred(products, parts[None])[0] * roots[:, None] * roots)
+        mean = parts @ labels
+        kept = vectors[own] * (values.clamp(min=0) / (values.clamp(min=0) + scale[own, None]))
+        fitted = mean + kept @ (vectors.T @ (roots * (labels - mean))) / roots[own]
+        leverage = parts[own] + (kept * vectors[own]).sum(1)
+        # Beside the penalty no image decides alone; rounding must not say that one does.
+        found[own] = labels[own] - (labels[own] - fitted) / (1 - leverage).clamp(min=torch.finfo(torch.float64).tiny)
+    return found
+
+
+def _logistic_without(products: Tensor, labels: Tensor, without: Tensor, scale: Tensor) -> Tensor:
+    count, basis = len(labels), _basis(products)
+    begun = _newton(basis, labels[None], balanced(labels[None]), scale.mean()[None])
     size = max(1, AT_ONCE // count**2)
     found = []
     for start in range(0, count, size):
-        part = without[start : start + size]
-        begun = first.expand(len(part), -1)
-        solved = _newton(basis, labels.expand(len(part), -1), part, scale[: len(part)], begun)
-        found.append((basis[start : start + size] * solved).sum(1))
+        part = slice(start, start + size)
+        many = len(without[part])
+        solved = _newton(basis, labels.expand(many, -1), without[part], scale[part], begun.expand(many, -1))
+        found.append((basis[part] * solved).sum(1))
     return torch.cat(found)
 
 
@@ -138,35 +162,18 @@ def _centred(products: Tensor, shares: Tensor) -> Tensor:
     return products - means[:, :, None] - means[:, None, :] + middle[:, None, None]
 
 
-def _system(products: Tensor, shares: Tensor, penalty: float) -> tuple[Tensor, Tensor, Tensor]:
-    """What ridge solves: (B, n, n) centred products, (B, n) roots of the shares, and the Cholesky factor of
-    root products root + penalty T."""
-    centred, roots = _centred(products, shares), shares.sqrt()
-    scale = penalty * _variance(products, shares)
-    matrix = centred * roots[:, :, None] * roots[:, None, :]
+def _ridge(products: Tensor, labels: Tensor, shares: Tensor, penalty: float) -> Vectors:
+    roots, scale = shares.sqrt(), penalty * _variance(products, shares)
+    matrix = _centred(products, shares) * roots[:, :, None] * roots[:, None, :]
     # Activations that are all equal have no variance, and any positive number gives the vector of zeros.
     matrix.diagonal(dim1=1, dim2=2).add_(torch.where(scale > 0, scale, 1.0)[:, None])
-    return centred, roots, torch.linalg.cholesky(matrix)
-
-
-def _ridge(products: Tensor, labels: Tensor, shares: Tensor, penalty: float) -> Vectors:
-    _, roots, factor = _system(products, shares, penalty)
     mean = (shares * labels).sum(1, keepdim=True)
+    factor = torch.linalg.cholesky(matrix)
     solved = torch.cholesky_solve((roots * (labels - mean))[:, :, None], factor)[:, :, 0] * roots
     # The vector is a sum of activations less their mean; of the activations themselves these are the weights.
     weights = solved - shares * solved.sum(1, keepdim=True)
     biases = mean[:, 0] - (weights * (shares @ products)).sum(1)
     return _of_length_one(products, weights, biases)
-
-
-def _smoothed(products: Tensor, labels: Tensor, shares: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """(B, n) what ridge fits, and the diagonal of its hat matrix."""
-    centred, roots, factor = _system(products, shares, penalty)
-    mean = (shares * labels).sum(1, keepdim=True)
-    # By the weighted mean's centring the hat matrix is 1 s' plus this one, whose rows add up to zero.
-    plain = torch.cholesky_solve(roots[:, :, None] * centred, factor) * roots[:, :, None]
-    fitted = mean + (plain.transpose(1, 2) @ (labels - mean)[:, :, None])[:, :, 0]
-    return fitted, shares + plain.diagonal(dim1=1, dim2=2)
 
 
 def _of_length_one(products: Tensor, weights: Tensor, biases: Tensor) -> Vectors:

@@ -150,9 +150,18 @@ def holm(chances: Sequence[float]) -> list[float]:
     return found
 
 
-def band(null: Tensor) -> tuple[float, float]:
-    """Between which two scores the middle 95 % of the null lie."""
-    ends = torch.quantile(null, torch.tensor(ENDS, dtype=torch.float64, device="cpu"))
+def band_of(null: Tensor, middle: float) -> tuple[float, float]:
+    """Between which two scores the middle 95 % of the null lie, where each counts with its opposite beyond the middle.
+
+    A cut of a folder is no more one half against the other than the other against the one, and `chance_of` looks to
+    either side as well: what lies outside the band has a p below 0.05, and the reverse, up to the band's rounding.
+    """
+    return middle_of(torch.cat([null, 2 * middle - null]))
+
+
+def middle_of(scores: Tensor) -> tuple[float, float]:
+    """Between which two of the scores the middle 95 % of them lie."""
+    ends = torch.quantile(scores, torch.tensor(ENDS, dtype=torch.float64, device="cpu"))
     return float(ends[0]), float(ends[1])
 
 
@@ -165,13 +174,13 @@ def share_interval(drawn: Scores) -> tuple[float, float]:
         + sides.square() / 2
         + sides * (drawn.positive * (count - drawn.positive) / count)[:, None].add(sides.square() / 4).sqrt()
     ) / (count + sides.square())
-    return band(found.flatten())
+    return middle_of(found.flatten())
 
 
 def mean_interval(drawn: Scores) -> tuple[float, float]:
     """The same for the mean derivative, with the standard error over the class's images."""
     error = drawn.deviation / drawn.images**0.5
-    return band((drawn.mean[:, None] + _strata() * error[:, None]).flatten())
+    return middle_of((drawn.mean[:, None] + _strata() * error[:, None]).flatten())
 
 
 def _strata() -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cnnviz_cli.studies.tcav.cav import Fit, Vectors, accuracy, fit_vectors, leave_one_out
 from cnnviz_cli.studies.tcav.statistics import (
     Scores,
-    band,
+    band_of,
     chance_of,
     cut_in_halves,
     draw_again,
@@ -137,8 +137,8 @@ def ask_class(
         share, mean = float(itself.share), float(itself.mean)
         found.append(
             Verdict(
-                Estimated(share, share_interval(again), band(null.share), chance_of(share, null.share, 0.5)),
-                Estimated(mean, mean_interval(again), band(null.mean), chance_of(mean, null.mean, 0.0)),
+                Estimated(share, share_interval(again), band_of(null.share, 0.5), chance_of(share, null.share, 0.5)),
+                Estimated(mean, mean_interval(again), band_of(null.mean, 0.0), chance_of(mean, null.mean, 0.0)),
                 float(itself.magnitude),
             )
         )
