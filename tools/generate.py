@@ -142,7 +142,7 @@ def pictures(names: Iterable[str] = tuple(SHOWN), into: Path = PICTURES) -> None
         arguments, made = SHOWN[name]
         with tempfile.TemporaryDirectory() as folder:
             place, out = ROOT / "sample_images", Path(folder, "out")
-            if "--concept" in arguments:
+            if "--concept " in arguments:
                 place = Path(folder, "in")
                 make_folders(place)
             elif "--train" in arguments:
