@@ -39,6 +39,7 @@ SQUARE, LARGEST, SMALLEST = 420, 264, 40  # a square on a unit's sheet, and the 
 KEPT_PATCH = 96  # of a square in a file of its own, in pixels
 CELL, CELL_GAP, ROWS = 238, 26, 5  # a square on a page, what is between two units, and the rows of a page
 LISTED = 150  # the least width of a column of the list below the squares
+CAPTIONED = 100  # the least width of patches that have what the list says below each other
 
 PATCHES, PROJECTIONS = "the strongest patches", "what they project to"
 
@@ -123,7 +124,8 @@ def compose_top_unit(unit: TopUnit, facts: Sequence[str], more: Sequence[str], r
         body.append((stack_horizontally if beside else stack_vertically)(blocks, GAP))
     width = max([min(inner, 30 * TYPE), *(block.width for block in body)])
     if unit.patches:
-        body.append(_list(unit.patches, across, width))
+        pitch = max(block.width + JOINT for block in _framed(unit, tile, projections=False))
+        body.append(_captions(unit, pitch, width) if pitch >= CAPTIONED else _list(unit.patches, width))
     rows = [unit_heading(unit.title, facts, unit.note, width)]
     rows += [stack_vertically(body, GAP // 2)] if body else []
     if more and unit.patches:
@@ -161,10 +163,7 @@ def describe_values(patches: Sequence[tuple[float, str]]) -> str:
 
 def _square(unit: TopUnit, tile: int, *, projections: bool) -> Block:
     """The patches in rows, or what they project to; of fewer images than were wanted there are fewer."""
-    framed = [
-        framed_patch(patch.projection if projections and patch.projection else patch.picture, patch, tile)
-        for patch in unit.patches
-    ]
+    framed = _framed(unit, tile, projections=projections)
     wide = max((block.width for block in framed), default=tile)
     high = max((block.height for block in framed), default=tile)
     across = unit.across
@@ -175,16 +174,39 @@ def _square(unit: TopUnit, tile: int, *, projections: bool) -> Block:
     return square
 
 
-def _list(patches: Sequence[UnitPatch], across: int, width: int) -> Block:
-    """Number, value and image of each patch, in rows as the squares have them, where there is room."""
-    columns = max(1, min(across, len(patches), width // LISTED))
+def _framed(unit: TopUnit, tile: int, *, projections: bool) -> list[Block]:
+    return [
+        framed_patch(patch.projection if projections and patch.projection else patch.picture, patch, tile)
+        for patch in unit.patches
+    ]
+
+
+def _captions(unit: TopUnit, pitch: int, width: int) -> Block:
+    """Number and value of each patch, and below them its image, under the columns of the square: in its rows."""
+    tall = 2 * line_height(SMALL) + 3
+    block = blank_block(width, ceil(len(unit.patches) / unit.across) * tall)
+    for at, patch in enumerate(unit.patches):
+        left, top = (at % unit.across) * pitch, (at // unit.across) * tall
+        number = str(at + 1)
+        put_text(block, left, top + SMALL, number, SMALL, MUTED)
+        start = left + text_width(number, SMALL) + SMALL // 2
+        put_text(block, start, top + SMALL, format_number(patch.value), SMALL, INK)
+        name = elide(patch.source, SMALL, pitch - SMALL, middle=True)
+        put_text(block, left, top + line_height(SMALL) + SMALL, name, SMALL, MUTED)
+    return block
+
+
+def _list(patches: Sequence[UnitPatch], width: int) -> Block:
+    """Number, value and image of each patch, one below the other in columns that have nothing to do with those of the
+    square: its patches are too small for that."""
+    columns = max(1, min(len(patches), width // LISTED))
     room = (width + GAP) // columns - GAP
     numbers = text_width(str(len(patches)), SMALL)
     values = max(text_width(format_number(patch.value), SMALL) for patch in patches)
     down = ceil(len(patches) / columns)
     block = blank_block(width, down * line_height(SMALL))
     for at, patch in enumerate(patches):
-        left, base = (at % columns) * (room + GAP), (at // columns) * line_height(SMALL) + SMALL
+        left, base = (at // down) * (room + GAP), (at % down) * line_height(SMALL) + SMALL
         number, value = str(at + 1), format_number(patch.value)
         put_text(block, left + numbers - text_width(number, SMALL), base, number, SMALL, MUTED)
         put_text(block, left + numbers + SMALL, base, value, SMALL, INK)

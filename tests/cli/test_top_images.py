@@ -18,6 +18,7 @@ from cnnviz_cli.core.records import ImageRecord, Manifest, Output
 from cnnviz_cli.methods.common.deconvolution import NOTES
 from cnnviz_cli.render.top_patches import JOINT, KEPT_PATCH
 from cnnviz_cli.studies.top_images import channels, sheets
+from cnnviz_cli.studies.top_images.words import strongest_words
 
 from .conftest import Command, Result
 
@@ -268,3 +269,24 @@ def test_too_many_channels_are_refused_before_an_image_is_read(
     monkeypatch.setattr(channels, "MOST_UNITS", 3)
     refused = top("features", photos, "--top-images", "9", "-o", tmp_path / "o")
     assert (refused.code, "4 channels, and each would have a sheet" in refused.err) == (2, True)
+
+
+def test_of_fewer_images_than_were_asked_for_the_words_say_how_many(
+    top: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headings: list[str] = []
+    compose = sheets.compose_top_page
+
+    def listen(tiles: Any, heading: str, *rest: Any, **how: bool) -> Any:
+        headings.append(heading)
+        return compose(tiles, heading, *rest, **how)
+
+    monkeypatch.setattr(sheets, "compose_top_page", listen)
+    for photo in sorted(photos.iterdir())[3:]:
+        photo.unlink()
+    assert top("features", photos, "--top-images", "9", "-o", tmp_path / "o").code == 0
+    assert headings == ["relu: the 3 strongest patches of each channel"]
+    assert strongest_words(2, 9, 3) == "the 2 strongest patches, each of another file, among 3 images; 9 were asked for"
+    assert strongest_words(9, 9, 30) == "the 9 strongest patches, each of another file, among 30 images"
+    assert strongest_words(1, 1, 30) == "the strongest patch among 30 images"
+    assert strongest_words(0, 9, 3) == "3 images"

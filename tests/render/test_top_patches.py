@@ -67,6 +67,29 @@ def test_a_projection_lies_in_its_square_where_its_patch_does_in_its_own() -> No
     assert len({left for left, _ in patches}) == len({down for _, down in patches}) == 3
 
 
+@pytest.mark.parametrize("projected", [False, True])
+def test_what_is_said_of_a_patch_stands_under_its_column(*, projected: bool) -> None:
+    block = compose_top_unit(top(5, projected=projected), [], [], 1600)
+    patches = places(block, RED)
+    for number in range(5):
+        ((left, top_of),) = [
+            (left, down)
+            for left, down, item in block.leaves()
+            if isinstance(item, Text) and item.text == str(number + 1)
+        ]
+        assert left == patches[number][0]
+        assert top_of > max(down for _, down in patches)
+    below = [down for _, down, item in block.leaves() if isinstance(item, Text) and item.text in set("12345")]
+    assert (len(set(below[:3])), len(set(below))) == (1, 2)
+
+
+def test_where_patches_are_small_the_list_reads_down_its_columns() -> None:
+    block = compose_top_unit(top(25, 25), [], [], 1600)
+    found = {item.text: (left, down) for left, down, item in block.leaves() if isinstance(item, Text)}
+    assert found["1"][1] < found["2"][1] < found["3"][1]
+    assert abs(found["1"][0] - found["2"][0]) < 1
+
+
 def test_squares_are_patches_and_projections_and_nothing_else() -> None:
     image = np.asarray(draw_squares(top(9)))
     side = 3 * KEPT_PATCH + 2 * JOINT

@@ -114,7 +114,7 @@ class Channels:
     def sheet(self, figure: TopUnit, images: int) -> Callable[[int], Block]:
         """The sheet of a channel for some room."""
         model = self._session.model
-        facts = [f"{model.name} ({model.weights})", strongest_words(self.wanted, images)]
+        facts = [f"{model.name} ({model.weights})", strongest_words(len(figure.patches), self.wanted, images)]
         more = [ZERO, self.note] if figure.projected else []
         more += [AT_CEILING] if any(patch.at_ceiling for patch in figure.patches) else []
         return partial(compose_top_unit, figure, facts, more)

@@ -116,9 +116,11 @@ class _Pages:
 
     def _page(self, number: int, layer: str, tiles: list[TopTile], last: _Tally | None) -> Output:
         """A page; the `last` of a layer names what is silent."""
-        words = "strongest patch" if self.wanted == 1 else f"{self.wanted} strongest patches"
+        images = self.about.kit.seen[0].images
+        most = min(self.wanted, images)
+        words = "strongest patch" if most == 1 else f"{most} strongest patches"
         heading = f"{layer}: the {words} of each channel" + (", and what they project to" if self.projected else "")
-        facts = [self.about.model_words, count_images(self.about.kit.seen[0].images)]
+        facts = [self.about.model_words, count_images(images)]
         more = [ZERO, self.note] if self.projected else []
         if last is not None and last.silent:
             named = ", ".join(map(str, last.silent[:_NAMED]))

@@ -16,7 +16,9 @@ def count_images(count: int) -> str:
     return f"{count} image{'s' * (count != 1)}"
 
 
-def strongest_words(wanted: int, images: int) -> str:
-    """How the patches of a channel were chosen."""
-    which = "the strongest patch" if wanted == 1 else f"the {wanted} strongest patches, each of another file,"
-    return f"{which} among {count_images(images)}"
+def strongest_words(found: int, wanted: int, images: int) -> str:
+    """How the patches of a channel were chosen: so many were found of those that were wanted."""
+    if not found:
+        return count_images(images)
+    which = "the strongest patch" if found == 1 else f"the {found} strongest patches, each of another file,"
+    return f"{which} among {count_images(images)}" + (f"; {wanted} were asked for" if found < wanted else "")
