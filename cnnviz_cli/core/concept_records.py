@@ -11,6 +11,10 @@ from cnnviz_cli.core.record_base import Record, StudyFindings, optional
 How = Literal["exact", "sobol"]
 """How it was found out what a concept adds: as its share of a linear head's logit, or by Sobol's indices."""
 
+DESIGNS = 32
+"""Designs by which Sobol's indices are estimated, as in CRAFT: so many times two more than concepts pass what comes
+after the layer of each image."""
+
 
 class ConceptExample(Record):
     """A part of an image that has much of a concept."""

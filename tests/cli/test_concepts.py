@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.records import Manifest
+from cnnviz_cli.studies.concepts import conclude
 
 from .conftest import Command, Result
 
@@ -281,3 +282,21 @@ def test_the_direction_of_a_concept_is_painted(concepts: Command, cnnviz: Comman
     other = cnnviz("dream", "--direction", f"{file}:1", "--model", "nets:templates", *NET[2:])
     assert other.code == 2
     assert "are of" in other.err
+
+
+def test_the_sheet_says_how_rough_indices_are_and_which_images_have_columns(
+    concepts: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards: list[Any] = []
+    compose = conclude.folder_board
+    monkeypatch.setattr(conclude, "folder_board", lambda *given: boards.append(compose(*given)) or boards[-1])
+    for number in range(COUNT):
+        (photos / f"copy {number}.png").write_bytes((photos / f"{number}.png").read_bytes())
+    done = concepts("--concepts", "2", "--layer", "trunk.2", "--crops", "none", "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    (board,) = boards
+    assert len(board.columns) == 6
+    assert "6 of 8 images have columns" in board.facts
+    foot = " ".join(board.foot)
+    assert "Sobol's total indices of 32 designs, each to about 0.1" in foot
+    assert "the image in which it does most. Averages are over all 8 images." in foot

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.core.concept_records import ConceptExample, ConceptsFound, ConceptsOfImage
+from cnnviz_cli.core.concept_records import DESIGNS, ConceptExample, ConceptsFound, ConceptsOfImage
 from cnnviz_cli.core.figure_settings import FigureSize
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.text import escape_text, list_some
@@ -28,6 +28,9 @@ from cnnviz_cli.render.concepts import (
 
 MUCH_WORSE = 1.25
 """How many times the error of the images that concepts are from those of other images have where it is a warning."""
+
+ROUGH = f"Sobol's total indices of {DESIGNS} designs, each to about 0.1"
+"""What the shares are where nothing adds up; so few designs leave that much to chance."""
 
 CROP_PIXELS = 288  # the longer side of a crop on a sheet at the most
 
@@ -95,7 +98,7 @@ def image_board(
         "beside the most that any image has of any concept; grey where none is.",
     ]
     if told.rest is None:
-        foot.append("Shares: Sobol's total indices, by removing concepts in 32 designs and running what comes after.")
+        foot.append(f"Shares: {ROUGH}, by removing concepts and running what comes after.")
     return ImageConcepts(
         picture.image,
         picture.view,
@@ -157,7 +160,7 @@ def folder_board(
     curve = found.curve
     chart = None if curve is None else ErrorCurve(curve.counts, curve.errors, len(found.concepts))
     hidden = f"the {MOST_ROWS} most important of {len(found.concepts)} concepts" if len(order) > len(shown) else ""
-    few = f"{len(columns)} of {images} images" if len(columns) < images else ""
+    few = f"{len(columns)} of {images} images have columns" if len(columns) < images else ""
     return ConceptBoard(
         f"What the network looks for in {_images(images)}",
         list(filter(None, [model, *board_facts(found), target, list_some([*filter(None, [hidden, few])], 2)])),
@@ -167,7 +170,7 @@ def folder_board(
         adds_up=exact,
         curve=chart,
         note=_warning(found),
-        foot=_foot(found),
+        foot=_foot(found, len(columns), images),
     )
 
 
@@ -218,7 +221,7 @@ def _warning(found: ConceptsFound) -> str:
     return "these images have much that the concepts were not made for: look at what they do not explain"
 
 
-def _foot(found: ConceptsFound) -> list[str]:
+def _foot(found: ConceptsFound, columns: int, images: int) -> list[str]:
     lines = [
         "Colour over the grey images: where a concept is, from none of it to the most that any image has. Crops fade "
         "with how little they have of it beside the crop that has most.",
@@ -230,8 +233,13 @@ def _foot(found: ConceptsFound) -> list[str]:
         )
     else:
         lines.append(
-            "The numbers are Sobol's total indices: the share of what moves the score, when concepts are removed at "
-            "random, that each has a part in. What they do not explain stays in every pass."
+            f"The numbers are {ROUGH}: the share of what moves the score, when concepts are removed at random, that "
+            "each has a part in. What they do not explain stays in every pass."
+        )
+    if columns < images:
+        lines.append(
+            "Columns: for one concept after the other, the most important first, the image in which it does most. "
+            f"Averages are over all {found.explained:,} images."
         )
     if found.concepts and not any(one.name for one in found.concepts):
         what = "the classes that it alone would give" if found.how == "exact" else "classes of images with much of it"

@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnviz_cli.core.concept_records import DESIGNS
 from cnnviz_cli.core.draws import generator
 
 Doubles = NDArray[np.float64]
-
-DESIGNS = 32
-"""Points of the design, as in CRAFT."""
 
 
 @dataclass(frozen=True, eq=False)

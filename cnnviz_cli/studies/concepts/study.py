@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnviz_cli.config.concepts_fields import CONCEPTS, concepts_fields
-from cnnviz_cli.core.concept_records import ConceptsOfImage
+from cnnviz_cli.core.concept_records import DESIGNS, ConceptsOfImage
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.findings import ImageFindings
 from cnnviz_cli.core.geometry import View
@@ -62,10 +62,6 @@ from cnnviz_cli.studies.concepts.survey import (
     survey_images,
     survey_rows,
 )
-
-DESIGNS = 32
-"""Designs by which Sobol's indices are estimated: so many times two more than concepts pass what comes after the
-layer."""
 
 
 class ConceptsStudy(Study):
