@@ -34,7 +34,9 @@ def _run_command(arguments: list[str]) -> int | None:
             from typer.main import get_command
 
             from cnnviz_cli.cli.app import app
+            from cnnviz_cli.cli.sharding import remember_command
 
+            remember_command(arguments)
             command = get_command(app)
         result: int | None = command.main(arguments, prog_name="cnnviz", standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk is still an error like any other
@@ -65,7 +67,7 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
         code = errors[0].code
     for problem in errors:
         _show_error(problem)
-    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+    if isinstance(code, ExitCode) and code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         _print(ExitCode(code).name.lower())
     if code:
         print_errors(errors, code)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 
 if TYPE_CHECKING:
+    from cnnviz_cli.core.errors import MissingShardsError
     from cnnviz_cli.core.report import Reporter
     from cnnviz_cli.run import Outcome
 
@@ -50,6 +52,10 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     torchrun takes any other than 0 for a crash and restarts all processes, which does not help an image that cannot be
     read. So it gets 0 for a run that ended by itself; the records say what failed, and ``cnnviz merge`` returns 3.
     """
+    if outcome.missing is not None:
+        for line in next_commands(outcome.missing, part.shard):
+            reporter.warn(line)
+        return int(ExitCode.INTERRUPTED)  # no ExitCode: the process would say that it was interrupted
     if outcome.status == "interrupted":
         return ExitCode.TERMINATED if outcome.terminated else ExitCode.INTERRUPTED
     if outcome.status == "ok":
@@ -60,6 +66,35 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
         reporter.warn(f"{failed} failed; the exit code is 0 all the same, or torchrun would restart every process")
         return ExitCode.OK
     return ExitCode.PARTIAL
+
+
+_given: list[str] = []
+
+
+def remember_command(arguments: Sequence[str]) -> None:
+    """The words after the program's name, for advice on how to go on."""
+    _given[:] = arguments
+
+
+def next_commands(missing: MissingShardsError, shard: Shard) -> list[str]:
+    """What is to be run before this shard can go on, and then this one again."""
+    first, *others = missing.missing
+    lines = [f"next: {_command_of(Shard(first, shard.count), force=first in missing.again)}"]
+    if others:
+        lines[0] += f", and the same for {', '.join(f'{index}/{shard.count}' for index in others)}"
+    return [*lines, f"then: {_command_of(shard, force=False)}"]
+
+
+def _command_of(shard: Shard, *, force: bool) -> str:
+    """This process's command, for another shard."""
+    words, options = list(_given), [*(["--force"] if force else []), "--shard", f"{shard.index}/{shard.count}"]
+    end = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    for at, word in enumerate(words[:end]):
+        value_of_shard = at > 0 and words[at - 1] == "--shard"
+        if not (value_of_shard or word in ("--shard", "--force") or word.startswith("--shard=")):
+            kept.append(word)
+    return shlex.join(["cnnviz", *kept, *options, *words[end:]])
 
 
 def _from_flag(word: str) -> tuple[Shard, str]:

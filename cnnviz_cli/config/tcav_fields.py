@@ -16,6 +16,9 @@ _named = partial(setting, "Concepts by name")
 
 MOST_CUTS = 100_000
 
+LEAST = 10
+"""The fewest images of a concept, and of those without it."""
+
 
 def _as_paths(given: Any) -> Any:
     items = given if isinstance(given, list | tuple) else (given,)
@@ -74,9 +77,9 @@ def check_tcav(fields: TcavFields, *, targets: bool) -> None:
         if name in fields.model_fields_set - OF_BOTH and (name in own) != bool(fields.concept):
             flag = f"--{name.replace('_', '-')}"
             if name in own:
-                what, fix = f"{flag} is about concepts that are named, and none is", "Name one: --concept striped/"
+                what, fix = "it is about concepts that are named, and none is", "Name one: --concept striped/"
             else:
-                what, fix = f"{flag} is about concepts that are found, and these are named", "Leave it out."
+                what, fix = "it is about concepts that are found, and these are named", "Leave it out."
             raise UsageError(what, where=flag, fix=fix)
     if not fields.concept:
         return

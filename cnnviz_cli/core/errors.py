@@ -1,5 +1,6 @@
 """Everything that can go wrong on purpose, and the exit code it ends in."""
 
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 
 
@@ -94,7 +95,16 @@ class ImageError(CnnvizError):
 
 
 class MissingShardsError(Exception):
-    """What other shards find is needed to go on, and no process is working on some of them; the text says which."""
+    """What other shards find is needed to go on, and no process is working on some of them; the text says which.
+
+    Args:
+        missing: their numbers.
+        again: of those, the ones that would find nothing to do unless they are told to do it again.
+    """
+
+    def __init__(self, text: str, missing: Sequence[int], again: Collection[int] = ()) -> None:
+        super().__init__(text)
+        self.missing, self.again = tuple(missing), frozenset(again)
 
 
 class Terminated(BaseException):

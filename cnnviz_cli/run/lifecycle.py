@@ -60,6 +60,7 @@ class Outcome:
         mistakes: the first images that the network classifies wrongly.
         evaluation: what was found of the maps of all images, where that was the question.
         findings: what a study has found of all images.
+        missing: the shards that have to be run first.
         about_all: below the output folder the figures and tables about all images.
     """
 
@@ -74,6 +75,7 @@ class Outcome:
     evaluation: Evaluation | None = None
     about_all: Sequence[str] = ()
     findings: Findings | None = None
+    missing: MissingShardsError | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,7 @@ def conclude_run(
         evaluation=evaluation,
         about_all=concluded.paths if evaluation or concluded.findings else (),
         findings=concluded.findings,
+        missing=stopped if isinstance(stopped, MissingShardsError) else None,
     )
 
 

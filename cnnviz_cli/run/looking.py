@@ -19,6 +19,7 @@ from cnnviz_cli.files.output.feature_store import UNSEEN, FeatureStore, SeenImag
 from cnnviz_cli.files.output.file_lock import is_locked
 from cnnviz_cli.files.output.fold_states import AnyFold, PartFold
 from cnnviz_cli.files.output.input_list import list_digest
+from cnnviz_cli.files.output.previous_runs import find_previous_runs
 from cnnviz_cli.files.output.resume import is_unchanged, read_stamp
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors
@@ -37,8 +38,8 @@ _KEEP_SECONDS = 5.0
 _RECENT = 2 * 10**9
 
 _MISSING = (
-    "nothing was drawn: {} not been shown to the network for the same list and settings, which every figure needs; run "
-    "all shards, those that are finished with --force, and then this one again"
+    "nothing was drawn yet: {} not been shown to the network for the same list and settings, and every figure needs "
+    "that; what this shard has shown is kept"
 )
 
 Take = Callable[[SeenBatch], Sequence[Mapping[str, NDArray[Any]]]]
@@ -108,7 +109,7 @@ class Looking:
             for one in shown.over(sources, self._reporter, only=lambda at: bool(due[at])):
                 self._keep(store, one, take)
             store.sync()
-        self._await_peers(store)
+        self._await_peers(store, shown.batch)
         self._take_note(store, sources, names, called)
         return store
 
@@ -157,13 +158,13 @@ class Looking:
                 kept_at = time.monotonic()
                 pause = max(_KEEP_SECONDS, 20 * (kept_at - begun))
         part.write(fold, store.mark())
-        folds = self._await_folds(store, name, kind) if self._shard.label else [fold]
+        folds = self._await_folds(store, name, kind, shown.batch) if self._shard.label else [fold]
         self._take_note(store, sources, names, called)
         return kind.merge_all(folds)
 
-    def _await_folds(self, store: FeatureStore, name: str, kind: type[AnyFold]) -> list[AnyFold]:
+    def _await_folds(self, store: FeatureStore, name: str, kind: type[AnyFold], batch: int) -> list[AnyFold]:
         """What each shard has added up, once all of them have come to the end of their images."""
-        self._await_peers(store)
+        self._await_peers(store, batch)
         found: list[AnyFold] = []
         for index in range(self._shard.count):
             peer = Shard(index, self._shard.count)
@@ -177,8 +178,10 @@ class Looking:
                     break  # a shard without images
                 if time.monotonic() > until:
                     raise MissingShardsError(
-                        f"nothing was drawn: shard {index} of {peer.count} has not come to the end of its images; run "
-                        "it, then this one again"
+                        f"nothing was drawn yet: shard {index} of {peer.count} has not come to the end of its images; "
+                        "what this one has shown is kept",
+                        [index],
+                        self._finished([index]),
                     )
                 time.sleep(_POLL_SECONDS / 5)
         return found
@@ -217,7 +220,7 @@ class Looking:
         found = read_stamp(source)
         return None if found is None or found[1] > self._began - _RECENT else found[0]
 
-    def _await_peers(self, store: FeatureStore) -> None:
+    def _await_peers(self, store: FeatureStore, batch: int) -> None:
         """Wait until all images are there, as long as processes are working on those that are missing."""
         if not self._shard.label:
             return
@@ -232,13 +235,23 @@ class Looking:
             if busy:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= _START_SECONDS:
-                images = f"{missing} image{'s' * (missing != 1)} of other shards"
-                have = "has" if missing == 1 else "have"
-                raise MissingShardsError(_MISSING.format(f"{images} {have}"))
+                count = self._shard.count
+                peers = [Shard(index, count) for index in range(count)]
+                lacking = [
+                    peer.index for peer in peers if not all(map(store.is_done, peer.positions(store.count, batch)))
+                ]
+                which = f"shard{'s' * (len(lacking) > 1)} {list_some(list(map(str, lacking)), 10)} of {count}"
+                images = f"{missing} image{'s' * (missing != 1)} of {which} {'has' if missing == 1 else 'have'}"
+                raise MissingShardsError(_MISSING.format(images), lacking, self._finished(lacking))
             if awaited < 0:
                 self._reporter.say(f"waiting for {missing} images of other shards, which every figure needs")
             awaited = missing
             time.sleep(_POLL_SECONDS)
+
+    def _finished(self, lacking: Sequence[int]) -> list[int]:
+        """Those whose journal is complete: they would show nothing."""
+        runs = [run for run in find_previous_runs(self._sink.root) if run.shard.count == self._shard.count]
+        return [run.shard.index for run in runs if run.shard.index in lacking and all(run.progress())]
 
     def _is_busy(self, index: int, store: FeatureStore, opened: int) -> bool:
         """Whether a shard may still show images: a process has its lock, and has not begun with other settings."""

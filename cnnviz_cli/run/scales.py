@@ -119,7 +119,7 @@ def _merge_with_peers(states: FoldStates[WidestRanges], reporter: Reporter) -> W
         if not idle:
             idle_since = time.monotonic()
         elif time.monotonic() - idle_since >= _START_SECONDS:
-            raise MissingShardsError(_missing_text(idle, count))
+            raise MissingShardsError(_missing_text(idle, count), idle)
         if missing != awaited:
             awaited = missing
             reporter.say(f"waiting for the maps of {_shards_text(missing, count)}, for a scale that all share")

@@ -15,7 +15,7 @@ from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import ImageRecord, ModelRecord, Output, Run, Table
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.output.manifest import Conclusion
+from cnnviz_cli.files.output.manifest import Conclusion, write_table_file
 from cnnviz_cli.files.output.resume import read_stamp
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.study_kit import Kit
@@ -71,13 +71,13 @@ class Concluding:
         writer.writerow(head)
         writer.writerows(rows)
         data = text.getvalue().encode("utf-8", "surrogateescape")
-        return Table(path=path, sha256=self.sink.write(path, data))
+        return Table(path=path, sha256=write_table_file(self.sink, path, data))
 
     def write_arrays(self, path: str, arrays: Mapping[str, Any]) -> Table:
         """Write arrays as an .npz file, which the manifest lists among the tables."""
         from cnnviz_cli.run.present import encode_arrays
 
-        return Table(path=path, sha256=self.sink.write(path, encode_arrays(arrays)))
+        return Table(path=path, sha256=write_table_file(self.sink, path, encode_arrays(arrays)))
 
     def findings(self, **members: Any) -> Findings:
         """What was found, with the study's own member."""

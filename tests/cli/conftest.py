@@ -93,6 +93,7 @@ class FakeRun:
 
     status: str = "ok"
     terminated: bool = False
+    missing: Any = None
     records: list[ImageRecord] = field(default_factory=lambda: [record("a.png")])
     images: int | None = None
     raises: BaseException | None = None
@@ -123,6 +124,7 @@ class FakeRun:
             evaluation=None,
             findings=None,
             about_all=(),
+            missing=self.missing,
         )
 
     def describe_run(self, _command: str, settings: Any, sources: Any, _reporter: Any) -> SimpleNamespace:

@@ -17,7 +17,7 @@ import torch
 from cli.conftest import Command, FakeRun, record
 
 from cnnviz_cli.cli.sharding import choose_shard
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import MissingShardsError, UsageError
 from cnnviz_cli.engine import device
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 
@@ -178,3 +178,30 @@ def test_a_rank_that_is_killed_under_torchrun_costs_no_finished_picture(tmp_path
     assert sum('"ok":true' in line for line in lines) == images - 1  # nothing was done twice
     for path in out.glob("manifest.*-of-2.jsonl"):
         assert STARTED.fullmatch(path.name)
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        (["--shard", "0/2"], "cnnviz gradcam a.png 'b c.png' --shard 1/2"),
+        (["--shard=0/2", "--force"], "cnnviz gradcam a.png 'b c.png' --force --shard 1/2"),
+        (["--shard", "0/2", "-o", "out", "--"], "cnnviz gradcam a.png 'b c.png' -o out --shard 1/2 --"),
+    ],
+)
+def test_a_shard_that_lacks_others_names_the_next_commands_and_was_not_interrupted(
+    cnnviz: Command, fake_run: FakeRun, given: list[str], first: str
+) -> None:
+    Path("b c.png").write_bytes(Path("a.png").read_bytes())
+    again = [1] if "--force" in given else []
+    fake_run.status, fake_run.missing = "interrupted", MissingShardsError("nothing was drawn", [1], again)
+    done = cnnviz("gradcam", "a.png", "b c.png", *given)
+    assert done.code == 130
+    last = first.replace("--force ", "").replace("1/2", "0/2")
+    assert done.err.splitlines()[-2:] == [f"warning: next: {first}", f"warning: then: {last}"]
+    assert "interrupted" not in done.err
+
+
+def test_of_many_shards_one_command_stands_for_all(cnnviz: Command, fake_run: FakeRun) -> None:
+    fake_run.status, fake_run.missing = "interrupted", MissingShardsError("nothing was drawn", [0, 2, 3])
+    done = cnnviz("gradcam", "a.png", "--shard", "1/4")
+    assert "next: cnnviz gradcam a.png --shard 0/4, and the same for 2/4, 3/4" in done.err

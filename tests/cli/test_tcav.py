@@ -75,17 +75,20 @@ def test_a_dry_run_says_what_would_be_shown(cnnviz: Command, example: Path) -> N
         (["--concept", "fur", "--target", "285"], "a concept is told apart from images without it, and there are none"),
         (["--concept", "fur", "--against", "random"], "concepts are tested for a class, and none is named"),
         (["--concept", "fur", "--against", "fur", "--target", "285"], "nothing tells them apart"),
-        (["--against", "random"], "--against is about concepts that are named, and none is"),
+        (["--against", "random"], "--against: it is about concepts that are named, and none is"),
         (
             ["--concept", "fur", "--against", "random", "--target", "285", "--crops", "none"],
-            "--crops is about concepts that",
+            "--crops: it is about concepts that",
         ),
         (["--concept", "cats", "--against", "random", "--target", "285"], "'cats' has 3 images that can be shown"),
         (["--concept", "fern", "--against", "random", "--target", "285"], "there is no folder 'fern'"),
     ],
 )
 @pytest.mark.usefixtures("example")
-def test_mistakes_are_one_sentence(words: list[str], said: str, cnnviz: Command) -> None:
+def test_mistakes_are_one_sentence(
+    words: list[str], said: str, cnnviz: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnviz_cli.run.session.load_model", None)  # all of them are found before it is asked for
     done = cnnviz("concepts", "cats", *words)
     assert done.code == 2
     assert said in done.err

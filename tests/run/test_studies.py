@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from cnnviz_cli.files.output.manifest import remove_sheets
 from cnnviz_cli.files.output.merge_shards import merge_shards
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.study_kit import read_kit
 from cnnviz_cli.files.output.verify import verify
 from cnnviz_cli.report import ReportOptions, write_report
 from cnnviz_cli.run import Outcome, looking
@@ -103,6 +105,8 @@ def test_shards_find_what_an_undivided_run_finds(name: str, count: int, tmp_path
         if index < count - 1:
             assert ended.status == "interrupted"
             assert "not been shown to the network for the same list" in heard.warned[-1]
+            assert ended.missing is not None
+            assert (list(ended.missing.missing), ended.missing.again) == (list(range(index + 1, count)), frozenset())
     for _ in range(2):  # a unit's largest value is a pass of its own
         ended = [run(out, sources, study=name, shard=Shard(index, count)) for index in range(count)]
     assert "interrupted" not in {one.status for one in ended}
@@ -249,6 +253,29 @@ def test_files_of_others_are_not_replaced(tmp_path: Path, sources: list[Source])
         with pytest.raises(OutputError, match="was not written by cnnviz"):
             run(out, sources)
         assert (out / name).read_bytes() == b"mine"
+
+
+def test_a_table_of_others_is_not_replaced_and_an_own_one_is(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "distances.csv").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"distances\.csv.*was not written by cnnviz"):
+        run(out, sources)
+    assert (out / "distances.csv").read_bytes() == b"mine"
+    (out / "distances.csv").unlink()
+    run(out, sources)
+    own = (out / "distances.csv").read_bytes()
+    run(out, sources, seed=1, force=True)
+    (out / "distances.csv").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="was not written by cnnviz"):
+        run(out, sources, force=True)
+    assert (out / "distances.csv").read_bytes() == b"mine"
+    (out / "distances.csv").unlink()
+    (tmp_path / "away").write_bytes(own)
+    (out / "distances.csv").symlink_to(tmp_path / "away")
+    with pytest.raises(OutputError, match=r"was not written by cnnviz|a link is in the way"):
+        run(out, sources, force=True)
+    assert (tmp_path / "away").read_bytes() == own
 
 
 def test_the_same_from_python(tmp_path: Path, sources: list[Source]) -> None:
@@ -429,3 +456,29 @@ def test_an_error_after_loading_leaves_no_folder_behind(tmp_path: Path, sources:
     assert not list((tmp_path / "there").iterdir())
     refuse(tmp_path / "there" / "out", Shard(0, 2))
     assert (tmp_path / "there" / "out").exists()
+
+
+def test_a_shard_that_is_finished_is_to_show_its_images_again(tmp_path: Path, sources: list[Source]) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        for index in range(2):
+            run(out, sources, shard=Shard(index, 2))
+    merged(out)
+    ended = run(out, sources, shard=Shard(0, 2), force=True)
+    assert ended.missing is not None
+    assert (ended.missing.missing, ended.missing.again) == ((1,), {1})
+
+
+@pytest.mark.parametrize("kind", [zlib.error, NotImplementedError, RuntimeError])
+def test_what_is_kept_and_damaged_is_made_again(
+    kind: type[Exception], tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numpy passes on whatever the zip file raises: a compression that it does not know, an encrypted member."""
+    out = tmp_path / "out"
+    run(out, sources)
+
+    def damaged(*_about: Any, **_named: Any) -> Any:
+        raise kind("no such thing")
+
+    monkeypatch.setattr(np, "load", damaged)
+    assert read_kit(Sink(out), "anything") is None

@@ -230,7 +230,7 @@ def test_shards_give_the_same_bytes_as_one_run(cnnviz: Say, monkeypatch: pytest.
     monkeypatch.setattr(looking, "_START_SECONDS", 0)
     monkeypatch.setattr(looking, "_POLL_SECONDS", 0.01)
     cnnviz("--batch-size", "3", "-o", "whole")
-    assert "of other shards have not been shown" in cnnviz("--batch-size", "3", "--shard", "0/2", code=130)
+    assert "of shard 1 of 2 have not been shown" in cnnviz("--batch-size", "3", "--shard", "0/2", code=130)
     cnnviz("--batch-size", "3", "--shard", "1/2")
     cnnviz("--batch-size", "3", "--shard", "0/2")
     assert main(["merge", "out"]) == 0

@@ -16,13 +16,13 @@ from cnnviz_cli.core.accuracy import AccuracyCounter
 from cnnviz_cli.core.errors import OutputError, UsageError
 from cnnviz_cli.core.evaluation_fold import EvaluationTally
 from cnnviz_cli.core.evaluation_records import EvaluationHead, MosaicsFound
-from cnnviz_cli.core.file_reading import GIBIBYTE, open_regular, read_regular
+from cnnviz_cli.core.file_reading import GIBIBYTE, NotRegularFileError, open_regular, read_regular
 from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import SCHEMA_VERSION, Json, Manifest, ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.journal import MAX_LINE_BYTES, has_duplicate_keys, parse_json, to_compact_json
-from cnnviz_cli.files.output.sink import Sink, explain_write_errors, reach_write_point
+from cnnviz_cli.files.output.sink import Sink, explain_write_errors, foreign_file_error, reach_write_point
 
 DIGEST_KEY = "sha256"  # the key of the digest
 _MOST_REST = 1 << 26  # bytes of what stands behind the images, at the most
@@ -179,19 +179,42 @@ def remove_sheets(sink: Sink, headers: Iterable[Json]) -> None:
     """
     if not any(header.keys() & {"study", "beside", "evaluation"} for header in headers):
         return
-    try:
-        with open_regular(sink.place(MANIFEST), follow=False) as file:
-            rest: Any = next(part for part in iterate_manifest(file) if isinstance(part, dict))
-        listed = [*rest.get("sheets", []), *rest.get("tables", [])]
-        files = [(str(one["path"]), one["sha256"]) for one in listed]
-    except (OSError, ValueError, LookupError, TypeError):
-        return
-    for relative, digest in files:
+    for relative, digest in _files_about_all(sink):
         with suppress(OutputError):  # a path that leads out of the folder, or is none
             place = sink.place(relative)
             with suppress(FileNotFoundError, NotADirectoryError, ValueError), explain_write_errors(place):
                 if sha256(read_regular(place, GIBIBYTE, follow=False)).hexdigest() == digest:
                     place.unlink(missing_ok=True)
+
+
+def _files_about_all(sink: Sink) -> list[tuple[str, str]]:
+    """Path and digest of each figure and table about all records that the manifest lists."""
+    try:
+        with open_regular(sink.place(MANIFEST), follow=False) as file:
+            rest: Any = next(part for part in iterate_manifest(file) if isinstance(part, dict))
+        listed = [*rest.get("sheets", []), *rest.get("tables", [])]
+        return [(str(one["path"]), str(one["sha256"])) for one in listed]
+    except (OSError, ValueError, LookupError, TypeError, OutputError):
+        return []
+
+
+def write_table_file(sink: Sink, relative: str, data: bytes) -> str:
+    """Write a table about all records, and return its SHA-256 in hexadecimal.
+
+    A table carries no mark of ours: one that is there is replaced if the manifest lists it as it is, or if it is the
+    same. Raises OutputError for any other, and if the disk refuses.
+    """
+    place, digest = sink.place(relative), sha256(data).hexdigest()
+    with explain_write_errors(place):
+        try:
+            found = sha256(read_regular(place, GIBIBYTE, follow=False)).hexdigest()
+        except FileNotFoundError:
+            found = digest
+        except NotRegularFileError:
+            found = ""
+    if found != digest and (relative, found) not in _files_about_all(sink):
+        raise foreign_file_error(sink.root, relative)
+    return sink.write(relative, data)
 
 
 def add_accuracy(summary: Summary, tally: AccuracyCounter | None) -> Summary:

@@ -92,6 +92,6 @@ def _read(sink: Sink) -> tuple[Json, dict[str, Any]]:
         with np.load(BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         said = json.loads(arrays.pop(_VALUES).tobytes())
-    except (OSError, OutputError, ValueError, KeyError, TypeError, BadZipFile, zlib.error, EOFError):
+    except (OSError, OutputError, ValueError, KeyError, TypeError, BadZipFile, zlib.error, EOFError, RuntimeError):
         return {}, {}
     return (said, arrays) if isinstance(said, dict) else ({}, {})

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from cnnviz_cli.config.concepts_fields import ConceptsSection, concepts_fields
-from cnnviz_cli.config.tcav_fields import check_tcav
+from cnnviz_cli.config.tcav_fields import LEAST, check_tcav
 from cnnviz_cli.core.draws import generator
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.findings import ImageFindings
@@ -56,9 +56,6 @@ from cnnviz_cli.studies.tcav.verdicts import (
     ask_class,
     tell_apart,
 )
-
-LEAST = 10
-"""The fewest images of a concept, and of those without it."""
 
 MOST = 500
 """Images of a folder that take part; of a larger one as many are drawn."""
