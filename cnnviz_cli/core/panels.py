@@ -385,7 +385,10 @@ class Attacked(Panel):
         wanted = "" if self.wanted is None else short_class(int(self.wanted), classes)
         if float(self.statistics["flipped"]) != 1:
             to = f" to {wanted}" if wanted else ""
-            return f"{attacked} is not flipped{to} within {format_size(self.budget, self.norm)}"
+            # All scores alike, or a probability of 1 in every digit: no slope leads anywhere, and that is not strength.
+            still = float(self.statistics["score_before"]) == float(self.statistics["score_after"])
+            stuck = ", and no change that was tried moves its probability" * still
+            return f"{attacked} is not flipped{to} within {format_size(self.budget, self.norm)}{stuck}"
         if self.had_nothing_to_flip:
             if wanted:
                 return f"{wanted} is what the network says already"

@@ -153,7 +153,7 @@ class _Search:
         self.ball = Ball(context.batch[image : image + 1], need.norm, need.black, need.white)
         self.targets = context.targets[image : image + 1]
         self.chunk = 1 if context.alone else PARTS
-        self.done = 0
+        self.done = self._within = 0
         self.gradient = Gradient(of=need.objective)
         self.slopes, self.scores = Plan.of([self.gradient]), Plan.of([])
 
@@ -233,6 +233,12 @@ class _Search:
                 change = ball.project(moved, eps)
         assert best is not None  # of at least one step
         return best
+
+    def tick(self, done: int, total: int) -> None:
+        """So many variants of a stream of an explanation have passed, of so many; streams follow one another."""
+        self.done += done - self._within if done > self._within else done
+        self._within = 0 if done == total else done
+        self.context.tick(min(self.done, self.need.variants), self.need.variants)
 
     def margins(self, logits: Tensor) -> Tensor:
         """(n,) how far the label is from being flipped; below zero if it is, by more than rounding."""
@@ -344,6 +350,7 @@ def _explained(search: _Search, made: _Found) -> dict[Need, Tensor]:
             given=given,
             execution=context.execution,
             memory=context.memory,
+            tick=search.tick,
             alone=context.alone,
         ).evidence
 

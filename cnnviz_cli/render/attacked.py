@@ -164,22 +164,22 @@ def _row(cells: Sequence[_Cell | None], side: int) -> Block:
 
 
 def _facts_block(facts: Sequence[tuple[str, str]], width: int) -> Block:
-    """Names on the left and numbers on the right; one below the other where a line is too short for both."""
-    pitch = line_height(TYPE) + 6
-    lines: list[tuple[int, str, str]] = []
-    for about, told in facts:
-        name, number = to_legible(about), elide(told, TYPE, width)
-        room = width - text_width(number, TYPE)
-        if text_width(name, TYPE) + TYPE <= room:
-            lines += [(0, name, MUTED), (-1, number, INK)]
-        else:
-            lines += [(0, elide(name, TYPE, width), MUTED), (1, number, INK)]
-    block = blank_block(width, pitch * sum(kind >= 0 for kind, _, _ in lines))
-    base = TYPE - pitch
-    for kind, text, color in lines:
-        base += pitch if kind >= 0 else 0
-        put_text(block, 0 if kind == 0 else width - text_width(text, TYPE), base, text, TYPE, color)
-    return block
+    """Names on the left and numbers on the right; where a line is too short for one of them, each number below its
+    whole name."""
+    told = [(to_legible(name), elide(number, TYPE, width)) for name, number in facts]
+    if all(text_width(name, TYPE) + TYPE + text_width(number, TYPE) <= width for name, number in told):
+        pitch = line_height(TYPE) + 6
+        block = blank_block(width, pitch * len(told))
+        for row, (name, number) in enumerate(told):
+            base = row * pitch + TYPE
+            put_text(block, 0, base, name, TYPE, MUTED)
+            put_text(block, width - text_width(number, TYPE), base, number, TYPE, INK)
+        return block
+    pairs = [
+        set_lines([*(Line(one, TYPE, MUTED) for one in wrap_words(name, TYPE, width)), Line(number, TYPE)], width)
+        for name, number in told
+    ]
+    return stack_vertically(pairs, GAP // 3)
 
 
 @dataclass(frozen=True, slots=True)

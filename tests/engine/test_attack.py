@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 import tiny
 import torch
+from engine.test_stream import Noisy
 from running import given_for
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnviz_cli.core.attacks import CUT_FINE, FACTS, HALF_FINE, Attack, AttackFact, LogOdds, Norm, SeenByAttack
 from cnnviz_cli.core.draws import normal, uniform
-from cnnviz_cli.core.needs import Gradient, Seeds
+from cnnviz_cli.core.needs import INPUT, Gradient, GradientOver, Seeds
 from cnnviz_cli.engine import Plan, observe
 from cnnviz_cli.engine.attack import Ball
 from cnnviz_cli.engine.passes import Pass
@@ -424,6 +425,24 @@ def test_before_and_after_are_explained_for_the_label_of_each_and_still_for_the_
     assert before != after
     for one, label in zip(seen, (before, after, before), strict=True):
         torch.testing.assert_close(evidence[one][0], net.fc.weight[label].view(3, SIDE, SIDE))
+
+
+def test_explanations_that_take_variants_are_counted_as_they_pass() -> None:
+    net, batch = linear(3), normalized(pixels())
+    slope = GradientOver(Noisy(at=INPUT))
+    count = slope.over.count
+    need = attack_of(eps=0.2, explained=(slope,))
+    seen = [SeenByAttack(need, slope, moment) for moment in ("before", "after", "still")]
+    heard: list[tuple[int, int]] = []
+    plan, given = Plan.of([need, *seen]), given_for(batch)
+    observe(net, batch, plan, likeliest, given=given, tick=lambda *told: heard.append(told))
+    done = [one for one, _ in heard]
+    assert done == sorted(done)
+    assert {total for _, total in heard} == {need.variants}
+    plain: list[int] = []
+    bare = attack_of(eps=0.2)
+    observe(net, batch, Plan.of([bare]), likeliest, given=given_for(batch), tick=lambda done, _: plain.append(done))
+    assert done[-1] == plain[-1] + 3 * count
 
 
 def test_of_seeds_only_walks_that_start_at_random_need_any() -> None:
