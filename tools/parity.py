@@ -80,6 +80,20 @@ that fits nothing. The network is a planted one, whose derivatives are known (`t
 | direction, accuracy | scikit-learn `Ridge`, `LogisticRegression`, without each image | within 1e-07 |
 """
 
+INFLUENCE = """\
+## Influence of `cnnviz influence`
+
+| what | peer | how close |
+|---|---|---|
+| influence and self-influence, a last layer with a bias | captum `TracInCP(layers=[last])` | 1e-4 relative |
+| the same, a last layer without a bias | captum `TracInCPFast` | 1e-4 relative |
+
+One checkpoint, a learning rate of 1, in single precision. `TracInCPFast` leaves the gradient at the bias out, which
+adds (p - y) . (p - y) to an influence. So it differs from captum's own `TracInCP`, and from cnnviz, wherever the last
+layer has a bias. `tests/studies/test_tracin.py` compares both, and every influence with gradients by autograd in double
+precision.
+"""
+
 FAULTS = """\
 ## Where a library differs from its documentation or paper
 
@@ -129,9 +143,8 @@ def page(results: Iterable[Result], seen: Iterable[tuple[Fault, str]]) -> str:
         by_method.setdefault(result.row.method, []).append(result)
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in (*PEERS, "torch", "torchvision", "numpy"))
     head = HEAD.format(versions=versions, rtol=RTOL, atol=ATOL, bundled=BUNDLED)
-    return "\n".join(
-        [head, *_tables(by_method), section(), CONCEPTS, FAULTS, *(_fault(fault, output) for fault, output in seen)]
-    )
+    scripts = [_fault(fault, output) for fault, output in seen]
+    return "\n".join([head, *_tables(by_method), section(), CONCEPTS, INFLUENCE, FAULTS, *scripts])
 
 
 def _tables(by_method: dict[str, list[Result]]) -> Iterator[str]:

@@ -70,7 +70,10 @@ class SuspectImage(Record):
     likeliest_index: int = Field(ge=0, description="The class that the network finds likeliest.")
     likeliest: str
     likeliest_probability: float = Field(ge=0, le=1)
-    value: float = Field(description="Its influence on itself: the squared length of its gradient.")
+    value: float = Field(
+        description="Its influence on itself: the squared length of its gradient; where classes do not exclude each "
+        "other, of the loss of its class alone."
+    )
     copies: int | None = optional("How many training images have its bytes and its class; absent if it is one.", ge=2)
     contradicted: bool = Field(
         default=False,

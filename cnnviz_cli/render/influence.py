@@ -246,7 +246,11 @@ def _tile(tile: NeighbourTile, color: str, strongest: float, side: int) -> Block
     shown = blank_block(side, line_height(TYPE))
     put_text(shown, 0, TYPE, number, TYPE, color, strong=True)
     share = format_percent(tile.share)
-    if text_width(number, TYPE) + text_width(share, SMALL) + 8 <= side:
+    whole = f"{share} of all {'help' if tile.value > 0 else 'harm'}"
+    room = side - text_width(number, TYPE) - 8
+    # The bar is of the figure's largest influence, the percentage of its own sign: words keep the two apart.
+    share = whole if text_width(whole, SMALL) <= room else share
+    if text_width(share, SMALL) <= room:
         put_text(shown, side - text_width(share, SMALL), TYPE, share, SMALL, MUTED)
     label = set_lines([Line(elide(tile.label, TYPE + 1, side), TYPE + 1, INK)], side)
     factors = stack_vertically([_factor("alike", tile.likeness, side), _factor("pull", tile.pull, side)], 0)
@@ -284,8 +288,8 @@ def _sample(color: str, height: int = BAR) -> Callable[[Block, int], None]:
 _KEY: Sequence[KeyEntry] = (
     (_sample(BLUE), "helped: a step on it lowers the image's loss"),
     (_sample(ALERT), "harmed: a step on it raises the loss"),
-    (_sample(MUTED, TRACK), "alike: cosine of the two images' features"),
-    (_sample(MUTED, TRACK), "pull: cosine of their errors p - y"),
+    (_sample(MUTED, TRACK), "alike, pull: cosines of both images' features and of their errors p - y"),
+    (_sample(QUIET, TRACK), "the same below 0"),
 )
 
 

@@ -105,6 +105,8 @@ def _tile(one: ConceptMap, scene: Scene, side: int) -> Block:
     parts: list[Part] = [head, picture]
     if one.derivative is not None:
         parts.append(_derivative(one.derivative, one.largest, side))
+    if not one.panel.values.any():
+        parts.append(set_lines(muted_lines("nowhere like it", SMALL, side), side))
     if one.note:
         parts.append(set_lines(muted_lines(one.note, SMALL, side), side))
     return stack_vertically(parts, 4)

@@ -23,7 +23,10 @@ from torch.nn import functional
 import cnnviz_cli
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.report import Reporter
+from cnnviz_cli.render.influence import SuspectTile
 from cnnviz_cli.run.session import Session
+from cnnviz_cli.studies.influence import figures
+from cnnviz_cli.studies.influence.study import InfluenceStudy
 from tests.cli.conftest import Command
 
 NET = ("--model", "nets:classifier", "--allow-code", "--input-size", "32")
@@ -250,6 +253,46 @@ def test_sigmoids_are_asked_for_a_class_by_itself(cnnviz: Command, folders: Path
     # Of the class alone: an image of it helps, any other harms.
     assert {row["class_index"] for row in one["helpful"]} == {1}
     assert 1 not in {row["class_index"] for row in one["harmful"]}
+
+
+def test_a_sigmoids_influence_on_itself_is_that_of_its_class_alone(
+    cnnviz: Command, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folders / "train" / "1" / "0.png", folders / "images" / "0.png")
+    feet: list[str] = []
+    draw = figures.compose_suspects
+    monkeypatch.setattr(figures, "compose_suspects", lambda *given: (feet.extend(given[3]), draw(*given))[1])
+    ask = ("influence", "images", "--train", "train", "--multilabel", "--target", "1", "--suspects", "12")
+    assert cnnviz(*ask, *NET, *MANY, "-o", "out").code == 0
+    told = manifest(folders / "out")
+    (own,) = [one for one in told["images"][0]["findings"]["influence"][0]["helpful"] if one.get("same")]
+    (suspect,) = [one for one in told["findings"]["influence"]["suspects"] if one["source"] == "1/0.png"]
+    assert suspect["value"] == own["value"]
+    assert own["residuals"] == pytest.approx((1 - suspect["probability"]) ** 2, rel=1e-3)
+    assert any("alone" in line for line in feet)
+
+
+def test_a_training_image_that_has_gone_is_said_to_have(
+    cnnviz: Command, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    look, draw, sheet = InfluenceStudy.look, figures.compose_influence, figures.compose_suspects
+
+    def look_and_lose(study: InfluenceStudy, looking: Any) -> None:
+        look(study, looking)
+        (folders / "train" / "1" / "0.png").unlink()
+
+    monkeypatch.setattr(InfluenceStudy, "look", look_and_lose)
+    monkeypatch.setattr(figures, "compose_influence", lambda one, room: (drawn.append(one), draw(one, room))[1])
+    monkeypatch.setattr(figures, "compose_suspects", lambda *given: (drawn.extend(given[0]), sheet(*given))[1])
+    ask = ("influence", "images/0.png", "--train", "train", "--suspects", "12", *NET, *MANY, "-o", "out")
+    assert cnnviz(*ask).code == 0
+    tiles = [*drawn[0].helpful.tiles, *drawn[0].harmful.tiles]
+    suspects = [one for one in drawn if isinstance(one, SuspectTile)]
+    for shown in (tiles, suspects):
+        assert {one.source for one in shown if one.note == figures.GONE} == {"1/0.png"}
+    chance = manifest(folders / "out")["images"][0]["findings"]["influence"][0]["probability"]
+    assert any(fact.endswith(f", {-np.log(chance):.2f}") for fact in drawn[0].facts)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cnnviz_cli.render.axes import BLUE
+from cnnviz_cli.render.axes import BLUE, GRID
 from cnnviz_cli.render.influence import (
     InfluenceFigure,
     NeighbourRow,
@@ -104,7 +104,17 @@ def test_signs_shares_and_notes_are_written() -> None:
     assert by_text["+0.800"] == BLUE
     assert by_text["-0.400"] == ALERT
     assert by_text["3 copies"] == ALERT
-    assert "25.0 %" in by_text
+    assert {"25.0 % of all help", "25.0 % of all harm"} <= set(by_text)
+    narrow = [text.text for text in texts(compose_influence(figure([tile(0.8)] * 4, [tile(-0.4)]), 480))]
+    assert "25.0 %" in narrow or "25.0 % of all help" in narrow
+
+
+def test_the_key_has_every_colour_of_a_factor() -> None:
+    block = compose_influence(figure([tile(0.8, likeness=0.5, pull=-0.25)], []), 1600)
+    drawn = [leaf for _, _, leaf in block.leaves() if isinstance(leaf, Rectangle) and leaf.height == 5]
+    keys = [one.fill for one in drawn if one.width == 24]
+    assert len(keys) == len(set(keys)) == 2
+    assert {one.fill for one in drawn} <= {*keys, GRID}
 
 
 @pytest.mark.parametrize("room", [480, 1600])

@@ -135,4 +135,5 @@ def test_an_images_sheet_has_a_map_for_each_concept(width: int) -> None:
     assert block.width <= width
     assert sum(isinstance(item, Raster) and item.width > 100 for _, _, item in block.leaves()) == 4
     words = [item.text for _, _, item in texts(block)]
+    assert sum(text.startswith("nowhere like it") for text in words) == 1
     assert {"the score rises along it", "the score falls along it", "no change", "+0.0300", "-0.200"} <= set(words)

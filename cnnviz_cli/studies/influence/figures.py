@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import log
+from typing import Any
 
+from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz_cli.core.geometry import View
@@ -40,6 +43,9 @@ TILE = 2 * SIDE
 EXPLAINED = 800
 """The most pixels of the explained image's longer side."""
 
+OF_ONE_CLASS = "of the image's class alone, since it is not known what else is in it"
+"""Which loss an image's influence on itself is about, where classes do not exclude each other."""
+
 SHEET, CSV = "influence-training", "influence.csv"
 HEAD = (
     "source", "class", "asked", "effect", "rank", "training_image", "training_class", "influence", "share", "residuals",
@@ -68,10 +74,12 @@ class InfluenceWords:
     alone: bool
 
 
-def tile_picture(image: Image.Image | None, view: View | None) -> Image.Image:
-    """What the network saw of a training image, at most `TILE` pixels a side; paper where there is none any more."""
-    if image is None or view is None:
-        return Image.new("RGB", (TILE, TILE), GROUND)
+GONE = "its file can no longer be read"
+"""What stands below the blank square of a training image that was there when the network was shown it."""
+
+
+def tile_picture(image: Image.Image, view: View) -> Image.Image:
+    """What the network saw of a training image, at most `TILE` pixels a side."""
     return fit_input(image, view, TILE).image.convert("RGB")
 
 
@@ -89,11 +97,12 @@ def compose(
     record: InfluenceRecord,
     words: InfluenceWords,
     picture: Image.Image,
-    tiles: Sequence[Image.Image],
+    tiles: Sequence[Image.Image | None],
     predictions: Sequence[Prediction],
     room: int,
 ) -> Block:
-    """The figure of one image; `tiles`: what the network saw of the helpful training images, then of the harmful."""
+    """The figure of one image; `tiles`: what the network saw of the helpful training images, then of the harmful;
+    None of one whose file has gone since."""
     split = len(record.helpful)
     formula = f"(p - y) . (p - y) x (a . a{' + 1' * words.bias})"
     loss = "of each class by itself; of the image that is explained only that of its class counts" * words.alone
@@ -102,7 +111,7 @@ def compose(
         source=words.source,
         asked=f"{record.label} {format_percent(record.probability)}",
         facts=[
-            f"what moved the loss of {ASKED_FOR[record.asked]}",
+            f"what moved the loss of {ASKED_FOR[record.asked]}{_loss(record.probability)}",
             words.model,
             f"among {words.images:,} training image{'s' * (words.images != 1)} of {words.train}, {words.of_class:,} of "
             f"{record.label}",
@@ -115,12 +124,17 @@ def compose(
             f"Influence = {formula}: what one step of gradient descent on the training image, of the last layer "
             f"({words.layer}) alone and with a learning rate of 1, takes off the image's loss, to first order (TracIn, "
             f"Pruthi et al. 2020). y is the class, p what the network says, a what the layer is given. Training images "
-            f"are shown as the network saw them; the share is of all help, or of all harm.",
+            f"are shown as the network saw them. Bars compare influences with the largest in the figure.",
             *([f"The loss is the binary cross entropy {loss}."] if loss else []),
         ],
         note=_note(record, words),
     )
     return compose_influence(figure, room)
+
+
+def _loss(probability: float) -> str:
+    """What the loss is, which influences are to be held against."""
+    return f", {format_number(0.0 - log(probability) or 0.0)}" if probability > 0 else ""
 
 
 def _note(record: InfluenceRecord, words: InfluenceWords) -> str:
@@ -136,7 +150,7 @@ def _row(
     title: str,
     verb: str,
     images: Sequence[InfluentialImage],
-    tiles: Sequence[Image.Image],
+    tiles: Sequence[Image.Image | None],
     count: int,
     whole: float,
     record: InfluenceRecord,
@@ -149,7 +163,7 @@ def _row(
         facts += [f"these {len(images)} are {format_percent(min(1.0, sum(one.share for one in images)))} of it"]
     shown = [
         NeighbourTile(
-            picture=tile,
+            picture=tile or _blank(),
             source=one.source,
             label=one.label,
             value=one.value,
@@ -157,7 +171,7 @@ def _row(
             likeness=one.likeness,
             pull=one.pull,
             why=reason(one, record.class_index),
-            note=_remark(one),
+            note=_remark(one, gone=tile is None),
         )
         for one, tile in zip(images, tiles, strict=True)
     ]
@@ -178,8 +192,13 @@ def reason(one: InfluentialImage, target: int) -> str:
 _ALIKE = ((0.7, "much alike"), (0.4, "alike"), (0.0, "little alike"), (-1.0, "unlike"))
 
 
-def _remark(one: InfluentialImage | SuspectImage) -> str:
-    found = ["the explained image itself"] if isinstance(one, InfluentialImage) and one.same else []
+def _blank() -> Image.Image:
+    return Image.new("RGB", (TILE, TILE), GROUND)
+
+
+def _remark(one: InfluentialImage | SuspectImage, *, gone: bool) -> str:
+    found = [GONE] if gone else []
+    found += ["the explained image itself"] if isinstance(one, InfluentialImage) and one.same else []
     found += [f"{one.copies} copies"] if one.copies else []
     return ", ".join([*found, *(["labelled otherwise as well"] if one.contradicted else [])])
 
@@ -191,8 +210,7 @@ def conclude(found: Concluding) -> Conclusion:
     sheets = []
     if training.suspects:
         tiles = [
-            _suspect(one, Image.fromarray(found.kit.arrays[f"picture-{number:04}"]))
-            for number, one in enumerate(training.suspects)
+            _suspect(one, found.kit.arrays.get(f"picture-{number:04}")) for number, one in enumerate(training.suspects)
         ]
         facts = [
             f"{training.images:,} training images of {training.name}",
@@ -202,7 +220,8 @@ def conclude(found: Concluding) -> Conclusion:
         foot = [
             "The influence of a training image on itself is the squared length of its gradient at the last layer "
             f"({training.layer}): what has to be learnt against all others. It is a wrong label, a hard image or a "
-            "rare one. Images are shown as the network saw them."
+            "rare one. Images are shown as the network saw them.",
+            *([f"The loss is the binary cross entropy {OF_ONE_CLASS}."] if training.loss != "cross-entropy" else []),
         ]
         title = "Training images with the highest influence on themselves"
         figure = fit_block(lambda room: compose_suspects(tiles, title, facts, foot, room), found.size)
@@ -210,15 +229,15 @@ def conclude(found: Concluding) -> Conclusion:
     return Conclusion(sheets=sheets, tables=[table], findings=found.findings(influence=training))
 
 
-def _suspect(one: SuspectImage, picture: Image.Image) -> SuspectTile:
+def _suspect(one: SuspectImage, picture: NDArray[Any] | None) -> SuspectTile:
     likeliest = f"{one.likeliest} {format_percent(one.likeliest_probability)}"
     return SuspectTile(
-        picture=picture,
+        picture=_blank() if picture is None else Image.fromarray(picture),
         source=one.source,
         value=one.value,
         label=f"{one.label} {format_percent(one.probability)}",
         likeliest="" if one.likeliest_index == one.class_index else likeliest,
-        note=_remark(one),
+        note=_remark(one, gone=picture is None),
     )
 
 

@@ -114,7 +114,8 @@ class InfluenceStudy(Study):
         pictures = {}
         for number, one in enumerate(self._survey.suspects):
             suspects.append(self._suspect(one).model_dump(mode="json"))
-            pictures[f"picture-{number:04}"] = np.asarray(self._tile(one.row))
+            if (shown := self._tile(one.row)) is not None:
+                pictures[f"picture-{number:04}"] = np.asarray(shown)
         several = {digest for digest, twice in zip(training.digests, training.contradicted, strict=True) if twice}
         values: Json = {
             "name": self._images.name,
@@ -161,11 +162,12 @@ class InfluenceStudy(Study):
         return store.values(TABLE, at).astype(np.float64)
 
     def _tile(self, row: int) -> Any:
+        """What the network saw of a training image, or None where its file has gone since."""
         source = self._images.sources[int(self._trained.seen[row])]
         try:
             loaded = self.read(source, "")
-        except ImageError:  # it has gone since
-            return tile_picture(None, None)
+        except ImageError:
+            return None
         return tile_picture(loaded.original.image, loaded.view)
 
     def record(self, source: Input, folder: str) -> ImageRecord:

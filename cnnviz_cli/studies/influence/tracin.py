@@ -294,8 +294,9 @@ class Survey:
 def survey_training(head: Head, chunks: Iterable[NDArray[np.float32]], training: Training, most: int) -> Survey:
     """Look for labels that may be wrong.
 
-    The influence of an image on itself is the squared length of its own gradient. Under sigmoids an image is asked for
-    its own class.
+    The influence of an image on itself is the squared length of its own gradient, as if it were explained for its
+    class. So under sigmoids only its own class counts, (1 - p)^2 (|a|^2 + 1): what else is in the image is not known,
+    and of a thousand classes the others would outweigh it.
     """
     kept: list[Neighbour] = []
     every: list[Floats] = [np.zeros(0)]
