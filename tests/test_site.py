@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -21,8 +22,9 @@ from cnnviz_cli.core.method import methods
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("index", "gradcam", "saliency", "deconv", "features", "attack")
-"""Those whose blocks without a language are commands."""
+PAGES = ("index", "gradcam", "saliency", "deconv", "features", "attack", "concepts", "dissect", "influence")
+"""Those whose blocks without a language are commands; tests/cli/test_tcav.py runs those of TCAV, and
+tests/test_chapters.py reads those of the chapters."""
 
 FILES = {
     "cat.jpg": "chelsea.png",
@@ -32,6 +34,8 @@ FILES = {
     "photos/cat.png": "chelsea.png",
     "photos/cup.png": "coffee.png",
 }
+WHOLE = ("annotations.json", "camera.png", "chelsea.png", "chelsea_coffee.png", "coffee.png", "rocket.jpg")
+"""Files of sample_images/ that commands find under that name, as they are."""
 
 
 def text_of(page: str) -> str:
@@ -40,7 +44,8 @@ def text_of(page: str) -> str:
 
 def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of a page that are in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+    every = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    return [block for named, block in every if named == language]
 
 
 @pytest.fixture
@@ -50,6 +55,9 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         with Image.open(ROOT / "sample_images" / sample) as image:
             image.reduce(3).save(tmp_path / name)
+    (tmp_path / "sample_images").mkdir()
+    for name in WHOLE:
+        shutil.copy(ROOT / "sample_images" / name, tmp_path / "sample_images")
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("CNNVIZ_", "SLURM_"))]:
         monkeypatch.delenv(name)
@@ -62,9 +70,12 @@ def test_every_command_of_a_page_runs(
     page: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CNNVIZ_INPUT_SIZE", "96")  # a command that ends well does so at any size
-    commands = [shlex.split(line) for block in blocks(page, "") for line in block.splitlines() if line]
+    commands = [shlex.split(line, comments=True) for block in blocks(page, "") for line in block.splitlines() if line]
     assert commands
     for command in commands:
+        if command[0] in ("mkdir", "cp"):
+            subprocess.run(command, check=True)
+            continue
         assert command[0] == "cnnviz"
         assert main(command[1:]) == 0, (command, capfd.readouterr().err)
 
