@@ -83,6 +83,12 @@ def test_a_direction_is_that_of_the_concept_with_the_number(tmp_path: Path) -> N
         ({"about": said(rows="absent")}, "rows"),
         ({"about": said(names=["a"])}, "does not name 3"),
         ({"about": said(colors=["red"] * K)}, "colours"),
+        ({"about": said(share=-1)}, "crops"),
+        ({"about": said(share=1e-9)}, "crops"),
+        ({"about": said(error=1e308)}, "error"),
+        ({"basis": -arrays()["basis"]}, "below zero"),
+        ({"basis": arrays()["basis"] * np.float32(1e-40)}, "unit vectors"),
+        ({"basis": arrays()["basis"] * np.float32(1e30)}, "unit vectors"),
     ],
 )
 def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
@@ -128,6 +134,19 @@ def test_a_header_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
         archive.writestr("basis.npy", buffer.getvalue() + bytes(64))
     with pytest.raises(UsageError, match="is no file of concepts"):
         read_concepts(path, "--basis")
+
+
+def test_a_file_with_a_changed_byte_is_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, **ConceptFile(FACTS, arrays()).to_arrays())
+    whole, refused = path.read_bytes(), 0
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        try:
+            read_concepts(path, "--basis")
+        except UsageError as error:
+            refused += "is no file of concepts" in error.what
+    assert refused > len(whole) // 6
 
 
 def test_a_file_that_is_gone_or_no_file(tmp_path: Path) -> None:

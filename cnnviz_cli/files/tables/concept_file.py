@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,6 +33,9 @@ _MOST = ("peaks", "most")
 _MAX_BYTES = GIBIBYTE
 _MAX_ARRAYS = 32
 _MAX_TEXT = 1 << 22  # characters of what the file says of its arrays
+_MAX_ERROR = 1000.0  # relative, and no larger than 1 for what is factorised
+_MAX_LENGTH = 1000.0  # of a direction, which is written with a length of 1
+_LEAST_SHARE = 0.05  # of an image's shorter side that a crop has, as in the settings
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 _NAME = re.compile(r"[a-z_]{1,40}")
 
@@ -105,8 +109,9 @@ def read_concepts(path: Path, where: str) -> ConceptFile:
         OSError,
         EOFError,
         MemoryError,
-        RecursionError,
+        RuntimeError,  # an archive that is encrypted, or packed in another way; too deep a text
         zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         raise UsageError(f"'{shown}' is no file of concepts: {_reason(error)}", where=where, fix=fix) from error
     return ConceptFile(facts, arrays, path.name, sha256(data).hexdigest())
@@ -133,11 +138,19 @@ def _check(facts: ConceptFacts, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise ValueError(f"it does not name {count} concepts")
     if not all(map(_COLOR.fullmatch, facts.colors)):
         raise ValueError("its colours are none")
+    if not (facts.share is None or _LEAST_SHARE <= facts.share <= 1) or not facts.error <= _MAX_ERROR:
+        raise ValueError("its crops or its error cannot be")
     for name, values in arrays.items():
         if _NAME.fullmatch(name) is None or values.dtype.kind not in "fiub":
             raise ValueError(f"array '{escape_text(name, 40)}' is no array of numbers")
         if not np.isfinite(values).all():
             raise ValueError(f"array '{escape_text(name, 40)}' is not finite")
+    lengths = np.linalg.norm(basis.astype(np.float64), axis=1)
+    lengths = lengths[lengths > 0]
+    if facts.dictionary == "nmf" and basis.min() < 0:
+        raise ValueError("its basis has values below zero")
+    if not ((lengths >= 1 / _MAX_LENGTH) & (lengths <= _MAX_LENGTH)).all():
+        raise ValueError("its directions are no unit vectors")
 
 
 def _reason(error: Exception) -> str:
