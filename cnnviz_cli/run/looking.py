@@ -71,6 +71,8 @@ class Looking:
         self._stack = ExitStack()
         self.seen: list[Seen] = []
         self.failures: dict[str, SeenImage] = {}
+        self._own: FeatureStore | None = None
+        self._numbers: dict[str, int] = {}
 
     def gather(
         self,
@@ -266,6 +268,8 @@ class Looking:
         failed: list[UnseenImage] = []
         count = store.states.count(UNSEEN)
         own = sources is self._images
+        if own:
+            self._own, self._numbers = store, {name: at for at, name in enumerate(names)}
         if count:
             for at, about in store.all_about():
                 if about.why:
@@ -285,6 +289,15 @@ class Looking:
                 sha256=store.digest(names),
             )
         )
+
+    def digest_of(self, source: Source) -> str | None:
+        """Of the bytes that were shown of an image that the run is about; None where it was not seen."""
+        at = self._numbers.get(source.name)
+        if self._own is None or at is None or not self._own.is_done(at):
+            return None
+        if self._images[at] is not source:  # an image of another folder may have the same name
+            return None
+        return self._own.about(at).sha256
 
     def close(self) -> None:
         """Nothing more is shown."""

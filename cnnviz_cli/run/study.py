@@ -51,12 +51,15 @@ class Study(ABC):
         name: as `STUDIES` has it.
         session: the network, and what is asked of it.
         sources: the images that were named, of every shard.
+        shown_digest: of the bytes that the network was shown of an image; None before that, and where records are about
+            units.
     """
 
     name: ClassVar[str]
 
     def __init__(self, session: Session, sources: Sequence[Source], sink: Sink, reporter: Reporter) -> None:
         self.session, self.sources, self.sink, self.reporter = session, sources, sink, reporter
+        self.shown_digest: Callable[[Source], str | None] = lambda _source: None
 
     @property
     def settings(self) -> Settings:
@@ -117,6 +120,9 @@ class Study(ABC):
         found = load_image(reading_spec(self.session), (source, folder), lambda _note: None)
         if isinstance(found, ImageRecord):
             raise ImageError(found.error or "it cannot be read", sha256=found.sha256)
+        shown = self.shown_digest(source)
+        if shown is not None and found.original.sha256 != shown:
+            raise ImageError("it changed after it was shown to the network", sha256=found.original.sha256)
         return found
 
 
@@ -245,6 +251,8 @@ class StudyBackend(Backend):
         with self._timer.measure("look"):
             self._study.look(self._looking)
         self._looking.close()
+        if self._study.subjects is None:
+            self._study.shown_digest = self._looking.digest_of
         if self._shard.label and self._study.subjects is not None:  # whose end says nothing of images
             failed = [f"{escape_text(name)} ({one.why})" for name, one in self._looking.failures.items()]
             if failed:

@@ -255,6 +255,25 @@ def test_files_of_others_are_not_replaced(tmp_path: Path, sources: list[Source])
         assert (out / name).read_bytes() == b"mine"
 
 
+def test_an_image_that_changes_after_it_was_shown_fails_and_is_right_in_the_next_run(
+    tmp_path: Path, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, genuine = tmp_path / "out", DistanceStudy.kit
+
+    def change(self: DistanceStudy) -> Any:
+        Image.fromarray(np.full((14, 16, 3), 9, np.uint8)).save(sources[0].path)
+        return genuine(self)
+
+    monkeypatch.setattr(DistanceStudy, "kit", change)
+    run(out, sources)
+    assert manifest_of(out)["images"][0]["error"] == "it changed after it was shown to the network"
+    assert [image["status"] for image in manifest_of(out)["images"]].count("failed") == 2
+    monkeypatch.setattr(DistanceStudy, "kit", genuine)
+    run(out, sources)
+    run(tmp_path / "whole", sources)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
 def test_a_table_of_others_is_not_replaced_and_an_own_one_is(tmp_path: Path, sources: list[Source]) -> None:
     out = tmp_path / "out"
     out.mkdir()
