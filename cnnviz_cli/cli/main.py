@@ -67,11 +67,17 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
         code = errors[0].code
     for problem in errors:
         _show_error(problem)
-    if isinstance(code, ExitCode) and code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED) and not _waits_for_shards():
         _print(ExitCode(code).name.lower())
     if code:
         print_errors(errors, code)
     return code
+
+
+def _waits_for_shards() -> bool:
+    from cnnviz_cli.cli.sharding import waits_for_shards
+
+    return waits_for_shards()
 
 
 def _show_error(error: CnnvizError) -> None:

@@ -55,7 +55,8 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     if outcome.missing is not None:
         for line in next_commands(outcome.missing, part.shard):
             reporter.warn(line)
-        return int(ExitCode.INTERRUPTED)  # no ExitCode: the process would say that it was interrupted
+        _waiting.append(outcome.missing)
+        return ExitCode.INTERRUPTED
     if outcome.status == "interrupted":
         return ExitCode.TERMINATED if outcome.terminated else ExitCode.INTERRUPTED
     if outcome.status == "ok":
@@ -69,11 +70,18 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
 
 
 _given: list[str] = []
+_waiting: list[MissingShardsError] = []
 
 
 def remember_command(arguments: Sequence[str]) -> None:
     """The words after the program's name, for advice on how to go on."""
     _given[:] = arguments
+    _waiting.clear()
+
+
+def waits_for_shards() -> bool:
+    """Whether the command has ended because other shards have to be run first, and not by a signal."""
+    return bool(_waiting)
 
 
 def next_commands(missing: MissingShardsError, shard: Shard) -> list[str]:

@@ -20,13 +20,13 @@ from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Run,
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.output.feature_store import remove_stores
 from cnnviz_cli.files.output.file_names import THUMBNAIL
 from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion
 from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.small_pictures import write_thumbnail
+from cnnviz_cli.files.output.store_files import remove_stores
 from cnnviz_cli.files.output.study_kit import Kit, kit_digest, read_kit, refuse_foreign_kit, write_kit
 from cnnviz_cli.render.figures import Figure
 from cnnviz_cli.run.feature_pass import reading_spec

@@ -25,7 +25,7 @@ METHODS = {m.name: m for family in (None, ATTACK.name) for m in methods(family)}
 TRANSFORMERS = ("attention-rollout", "legrad", "transformer-attribution")
 """Methods that read attention, which no convolutional network has."""
 
-CONVOLUTIONAL = {name: method for name, method in METHODS.items() if name not in TRANSFORMERS}
+CONVOLUTIONAL = {m.name: m for m in methods() if m.name not in TRANSFORMERS}
 
 
 def nets_of(name: str) -> tuple[type[nn.Module], ...]:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import mmap
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -31,6 +30,7 @@ from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
 from cnnviz_cli.files.output.journal import busy_error, is_count, parse_json, to_compact_json, whole_length
 from cnnviz_cli.files.output.shards import Shard
 from cnnviz_cli.files.output.sink import Sink, explain_write_errors, foreign_file_error, reach_write_point, write_error
+from cnnviz_cli.files.output.store_files import STORE_PART
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _SYNC_SECONDS = 2.0
 _MAX_LINE = 1 << 20
-_PART = re.compile(r"run\.(?P<name>[a-z0-9-]+)\.(?P<part>whole|[0-9]+-of-[0-9]+)\.jsonl")
 
 MISSING, UNSEEN, SEEN = range(3)
 
@@ -171,7 +170,7 @@ class FeatureStore:
         with explain_write_errors(root):
             found = sorted(path.name for path in root.glob(f"run.{self._name}.*.jsonl"))
         for name in found:
-            part = _PART.fullmatch(name)
+            part = STORE_PART.fullmatch(name)
             if part is not None and part["name"] == self._name and self._counts_here(part["part"]):
                 with explain_write_errors(root / name), suppress(FileNotFoundError):
                     self._read_index(name)
@@ -433,21 +432,3 @@ def _seen_image(said: Mapping[str, Any]) -> SeenImage:
         return SeenImage(str(said["sha256"]), stamp=stamp, why=str(said["why"]))
     left, top, right, bottom = map(float, said["box"])
     return SeenImage(str(said["sha256"]), (said["size"][0], said["size"][1]), (left, top, right, bottom), stamp)
-
-
-def remove_stores(sink: Sink) -> None:
-    """Remove every store from the output folder; only where no process needs one any more."""
-    for path in sorted(sink.root.glob("run.*.jsonl")):
-        if not _PART.fullmatch(path.name) or not _is_ours(path):
-            continue
-        stem = path.name.removesuffix(".jsonl")
-        # The index last: without it nobody knows whose they are.
-        for one in (*sink.root.glob(f"{stem}.*.f32"), sink.root / f"{stem}.json", path):
-            with explain_write_errors(one):
-                one.unlink(missing_ok=True)
-
-
-def _is_ours(path: Path) -> bool:
-    with suppress(OSError), open_regular(path, follow=False) as file:
-        return file.read(len(FOLD_STATE_PREFIX)) == FOLD_STATE_PREFIX
-    return False

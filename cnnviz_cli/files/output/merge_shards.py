@@ -17,7 +17,6 @@ from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.records import ModelRecord, Output, Run, Summary, Table, Tool
 from cnnviz_cli.core.text import escape_text
-from cnnviz_cli.files.output.feature_store import remove_stores
 from cnnviz_cli.files.output.file_names import MANIFEST
 from cnnviz_cli.files.output.foreign_files import refuse_foreign_files
 from cnnviz_cli.files.output.input_list import read_input_list
@@ -31,6 +30,7 @@ from cnnviz_cli.files.output.previous_runs import (
     refuse_concurrent_runs,
 )
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.store_files import remove_stores
 from cnnviz_cli.files.output.study_kit import Kit, kit_digest, read_kit
 
 _MAX_NAMED = 20  # how many missing inputs are named
