@@ -137,7 +137,7 @@ def top_images_problems(settings: Any, flags: Iterable[tuple[str, ...]]) -> list
     """What cannot be: top images with a method or a flag that they do not read, or a flag about them without them."""
     command, flags = settings.command, list(flags)
     if top_images_fields(settings) is None:
-        if (command, "top_channels") not in flags:
+        if command not in READ or (command, "top_channels") not in flags:
             return []
         what = "it says of which channels, and not how many images of each"
         fix = "Say how many: --top-images 9, or leave --top-channels out."
