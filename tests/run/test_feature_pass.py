@@ -21,9 +21,10 @@ from cnnviz_cli.core.network import NetworkError
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.rows import ALIGNMENT, RowPieces, aligned_empty, rows_of
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.output.feature_store import FeatureStore, SeenImage, remove_stores
+from cnnviz_cli.files.output.feature_store import FeatureStore, SeenImage
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.files.output.store_files import remove_stores
 from cnnviz_cli.run import feature_pass
 from cnnviz_cli.run.feature_pass import Crops, FeaturePass, SeenBatch, Unseen
 from cnnviz_cli.run.session import Session
