@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Values = NDArray[np.float32]
 
 _SYNC_SECONDS = 2.0
+_MOST_WAITING = 1024  # lines that lie in memory until then, however fast they come
 _MAX_LINE = 1 << 20
 
 MISSING, UNSEEN, SEEN = range(3)
@@ -310,7 +311,7 @@ class FeatureStore:
         self._lines[line["at"]] = self._read_to[f"{self._own}.jsonl"] + sum(map(len, self._waiting))
         self._parts[line["at"]] = self._number_of(f"{self._own}.jsonl")
         self._waiting.append(data)
-        if time.monotonic() - self._synced_at > _SYNC_SECONDS:
+        if len(self._waiting) >= _MOST_WAITING or time.monotonic() - self._synced_at > _SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
