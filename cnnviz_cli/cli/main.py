@@ -13,6 +13,7 @@ from typer import Abort, TyperException
 from cnnviz_cli.cli.hints import option_of_judging
 from cnnviz_cli.cli.json_output import print_errors, reserve_stdout
 from cnnviz_cli.cli.process import gc_disabled, handle_signals, safe_streams
+from cnnviz_cli.cli.this_command import remember_command, waits_for_shards
 from cnnviz_cli.core.errors import CnnvizError, ExitCode, Terminated, UsageError
 from cnnviz_cli.core.network import network_error
 from cnnviz_cli.core.process import environment_error
@@ -34,7 +35,6 @@ def _run_command(arguments: list[str]) -> int | None:
             from typer.main import get_command
 
             from cnnviz_cli.cli.app import app
-            from cnnviz_cli.cli.sharding import remember_command
 
             remember_command(arguments)
             command = get_command(app)
@@ -67,17 +67,11 @@ def _run_with_exit_code(work: Callable[[], int | None]) -> int:
         code = errors[0].code
     for problem in errors:
         _show_error(problem)
-    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED) and not _waits_for_shards():
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED) and not waits_for_shards():
         _print(ExitCode(code).name.lower())
     if code:
         print_errors(errors, code)
     return code
-
-
-def _waits_for_shards() -> bool:
-    from cnnviz_cli.cli.sharding import waits_for_shards
-
-    return waits_for_shards()
 
 
 def _show_error(error: CnnvizError) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnnviz_cli.cli.this_command import remembered_words, wait_for_shards
 from cnnviz_cli.core.errors import ExitCode, UsageError
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
@@ -55,7 +56,7 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     if outcome.missing is not None:
         for line in next_commands(outcome.missing, part.shard):
             reporter.warn(line)
-        _waiting.append(outcome.missing)
+        wait_for_shards()
         return ExitCode.INTERRUPTED
     if outcome.status == "interrupted":
         return ExitCode.TERMINATED if outcome.terminated else ExitCode.INTERRUPTED
@@ -69,21 +70,6 @@ def exit_code(outcome: Outcome, part: ShardChoice, reporter: Reporter) -> int:
     return ExitCode.PARTIAL
 
 
-_given: list[str] = []
-_waiting: list[MissingShardsError] = []
-
-
-def remember_command(arguments: Sequence[str]) -> None:
-    """The words after the program's name, for advice on how to go on."""
-    _given[:] = arguments
-    _waiting.clear()
-
-
-def waits_for_shards() -> bool:
-    """Whether the command has ended because other shards have to be run first, and not by a signal."""
-    return bool(_waiting)
-
-
 def next_commands(missing: MissingShardsError, shard: Shard) -> list[str]:
     """What is to be run before this shard can go on, and then this one again."""
     first, *others = missing.missing
@@ -95,7 +81,7 @@ def next_commands(missing: MissingShardsError, shard: Shard) -> list[str]:
 
 def _command_of(shard: Shard, *, force: bool) -> str:
     """This process's command, for another shard."""
-    words, options = list(_given), [*(["--force"] if force else []), "--shard", f"{shard.index}/{shard.count}"]
+    words, options = remembered_words(), [*(["--force"] if force else []), "--shard", f"{shard.index}/{shard.count}"]
     end = words.index("--") if "--" in words else len(words)
     kept: list[str] = []
     for at, word in enumerate(words[:end]):
