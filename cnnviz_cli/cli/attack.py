@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from cnnviz_cli.cli.explain import run_command
-from cnnviz_cli.cli.flags import Config, Flags, Force, Quiet, ShardOption, with_settings
+from cnnviz_cli.cli.flags import Config, DryRunFlag, Flags, Force, Images, Quiet, ShardOption, with_settings
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import ComputingFields, DrawingFields, NetworkFields, OutputFields, PlaceFields
 from cnnviz_cli.core.families import ATTACK
@@ -27,20 +25,11 @@ def build(command: str, summary: str) -> Any:
 def _run(
     flags: Flags,
     *,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="IMAGE",
-            help="Images, folders, zip and tar archives of images, patterns in quotes ('in/**/*.jpg'), "
-            "and URLs (s3://bucket/folder/).",
-        ),
-    ] = None,
+    images: Images = None,
     config: Config = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be read, computed and written; write nothing.")
-    ] = False,
+    dry_run: DryRunFlag = False,
     force: Force = False,
     shard: ShardOption = "auto",
     _debug: Debug = False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 import typer
 
 from cnnviz_cli.cli import completion
-from cnnviz_cli.cli.flags import MEASURES, Config, Flags, Force, Quiet, ShardOption, with_settings
+from cnnviz_cli.cli.flags import MEASURES, Config, DryRunFlag, Flags, Force, Images, Quiet, ShardOption, with_settings
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.evaluate_fields import USUAL_MEASURE
@@ -61,20 +61,11 @@ def _run(
     command: str,
     flags: Flags,
     *,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="IMAGE",
-            help="Images, folders, zip and tar archives of images, patterns in quotes ('in/**/*.jpg'), "
-            "and URLs (s3://bucket/folder/).",
-        ),
-    ] = None,
+    images: Images = None,
     config: Config = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be read, computed and written; write nothing.")
-    ] = False,
+    dry_run: DryRunFlag = False,
     force: Force = False,
     shard: ShardOption = "auto",
     _debug: Debug = False,

@@ -36,6 +36,17 @@ Config = Annotated[
 ]
 
 
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGE",
+        help="Images, folders, zip and tar archives of images, patterns in quotes ('in/**/*.jpg'), "
+        "and URLs (s3://bucket/folder/).",
+    ),
+]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be read, computed and written; write nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings only.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Do all images again, even those that are done.", rich_help_panel="Output")

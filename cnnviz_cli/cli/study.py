@@ -6,12 +6,10 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.explain import HowToRun
-from cnnviz_cli.cli.flags import Config, Flags, Force, Quiet, ShardOption, with_settings
+from cnnviz_cli.cli.flags import Config, DryRunFlag, Flags, Force, Images, Quiet, ShardOption, with_settings
 from cnnviz_cli.cli.process import gc_disabled
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import ComputingFields, NetworkFields, OutputFields, PlaceFields
@@ -47,20 +45,11 @@ def _run(
     check: Check,
     flags: Flags,
     *,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="IMAGE",
-            help="Images, folders, zip and tar archives of images, patterns in quotes ('in/**/*.jpg'), "
-            "and URLs (s3://bucket/folder/).",
-        ),
-    ] = None,
+    images: Images = None,
     config: Config = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be read, computed and written; write nothing.")
-    ] = False,
+    dry_run: DryRunFlag = False,
     force: Force = False,
     shard: ShardOption = "auto",
     _debug: Debug = False,
