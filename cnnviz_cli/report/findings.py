@@ -8,9 +8,8 @@ from typing import Any
 from cnnviz_cli.core.findings import Findings
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.output.saved_run import SavedRun
-from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.report.page import Plain, to_base64
-from cnnviz_cli.report.pictures import Place, reduced_figure, written_file
+from cnnviz_cli.report.pictures import Place, address_of, reduced_figure, written_file
 
 MOST_FIGURES = 24
 """Figures of a run that a single file carries; the others are named."""
@@ -34,7 +33,7 @@ def study_findings(name: str, saved: SavedRun, place: Place) -> Plain | None:
         "subtitle": escape_text(" · ".join([f"{model['name']} ({model['weights']})", *_seen(found)])),
         "lines": [escape_text(line) for line in found.lines],
         "figures": [_figure(saved, place, sheet, inline=at < MOST_FIGURES) for at, sheet in enumerate(sheets)],
-        "tables": [[escape_text(table["path"]), _address(saved, place, table["path"])] for table in tables],
+        "tables": [[escape_text(table["path"]), address_of(saved.root, place, table["path"])] for table in tables],
     }
 
 
@@ -47,7 +46,7 @@ def _seen(found: Findings) -> list[str]:
 
 
 def _figure(saved: SavedRun, place: Place, sheet: Plain, *, inline: bool) -> Plain:
-    address, image = _address(saved, place, sheet["path"]), None
+    address, image = address_of(saved.root, place, sheet["path"]), None
     if address is None and inline and (data := written_file(saved.root, sheet)) is not None:
         small = reduced_figure(data, _WIDEST)
         image = None if small is None else to_base64(small)
@@ -59,10 +58,3 @@ def _figure(saved: SavedRun, place: Place, sheet: Plain, *, inline: bool) -> Pla
         "image": image,
         "size": [sheet["width"], sheet["height"]],
     }
-
-
-def _address(saved: SavedRun, place: Place, relative: str) -> str | None:
-    try:
-        return place.link(locate(saved.root, relative))
-    except ValueError:  # it leads out of the folder
-        return None

@@ -109,6 +109,14 @@ def _first_figure(root: Path, record: Mapping[str, Any]) -> bytes | None:
     return next(filter(None, (written_file(root, one) for one in record["outputs"] if one["method"] is not None)), None)
 
 
+def address_of(root: Path, place: Place, relative: str) -> str | None:
+    """The address of what a run in `root` lists; None where it leads out of that folder, or the page has no links."""
+    try:
+        return place.link(locate(root, relative))
+    except ValueError:
+        return None
+
+
 def written_file(root: Path, about: Mapping[str, Any]) -> bytes | None:
     """A file that a run has written, if it is there with the bytes that its record says."""
     try:

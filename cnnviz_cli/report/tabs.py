@@ -15,9 +15,8 @@ from cnnviz_cli.core.panels import advice
 from cnnviz_cli.core.records import DreamRecord, Subject
 from cnnviz_cli.core.text import escape_text, format_percent
 from cnnviz_cli.files.output.saved_run import SavedRun
-from cnnviz_cli.files.output.sink import locate
 from cnnviz_cli.report.page import Plain, to_base64
-from cnnviz_cli.report.pictures import Place, reduced_figure, written_file
+from cnnviz_cli.report.pictures import Place, address_of, reduced_figure, written_file
 
 MOST_INLINE = 500
 """Pictures of units that a page in a folder carries itself; beyond, a browser reads the files that it comes to."""
@@ -40,7 +39,7 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
                 "subtitle": escape_text(_brief(output, told)),
                 "layer": escape_text(subject.layer) if subject.layer else None,
                 "run": run,
-                "figure": _address(saved, place, output["path"]),
+                "figure": address_of(saved.root, place, output["path"]),
                 "thumb": to_base64(small or b""),
                 "size": [output["width"], output["height"]],
                 "painted": told is not None,
@@ -116,7 +115,7 @@ def leaderboard(name: str, saved: SavedRun, place: Place) -> Plain | None:
         "run": name,
         "title": plain["title"],
         "subtitle": escape_text(" · ".join(plain["subtitle"])),
-        "figure": None if figure is None else _address(saved, place, figure),
+        "figure": None if figure is None else address_of(saved.root, place, figure),
         "images": plain["images"],
         "order_by": plain["order_by"],
         "tell_apart": plain["tell_apart"],
@@ -127,13 +126,6 @@ def leaderboard(name: str, saved: SavedRun, place: Place) -> Plain | None:
         "agreement": plain["agreement"],
         "left_out": [f"{one.name}: {one.why}" for one in evaluation.left_out],
     }
-
-
-def _address(saved: SavedRun, place: Place, relative: str) -> str | None:
-    try:
-        return place.link(locate(saved.root, relative))
-    except ValueError:  # it leads out of the folder
-        return None
 
 
 class ColumnFact(NamedTuple):
