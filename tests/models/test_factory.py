@@ -205,9 +205,8 @@ def test_a_module_that_is_not_there_is_a_wrong_name(reporter: Any, name: str) ->
     "text", ["mypkg.nets:", ":build", "my-pkg:build", "a:b:c", "mypkg.:build", "os:path.join", "timm:"]
 )
 def test_what_is_no_module_and_factory(reporter: Any, text: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"neither timm:NAME, transformers:ORG/NAME nor module:factory|needs a name of timm's"
-    ):
+    neither = "neither timm:NAME, transformers:ORG/NAME, open_clip:NAME nor module:factory"
+    with pytest.raises(UsageError, match=f"{neither}|needs a name of timm's"):
         load_model(text, allow_code=True, reporter=reporter)
 
 

@@ -509,7 +509,7 @@ def dreams() -> list[dict[str, Any]]:
     """What a run of dreams leaves on the wall."""
     return [
         {"title": title, "subtitle": "class", "layer": layer, "run": 0, "figure": "data:,", "thumb": "", "size": None,
-         "facts": [["judged by", "tinynet: 99.1 %"]], "sentences": ["The judge agrees."]}
+         "painted": True, "facts": [["judged by", "tinynet: 99.1 %"]], "sentences": ["The judge agrees."]}
         for title, layer in (("espresso", "logits"), ("<b>tiger cat</b>", "logits"), ("channel 7", "blocks.4"))
     ]  # fmt: skip
 
