@@ -234,23 +234,32 @@ def word_width(word: str, size: int) -> float:
 
 
 def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
-    """`text`, legible, at most `width` pixels wide: the end (or the middle) gives way to an ellipsis."""
+    """`text`, legible, at most `width` pixels wide: the end (or the middle) gives way to an ellipsis.
+
+    Escapes stay whole. Of a text that loses its middle two thirds of what is kept are its end, which tells
+    ``IMG_0041.jpg`` from ``IMG_0042.jpg``.
+    """
     text = to_legible(text)
     if text_width(text, size) <= width:
         return text
-    shortest, longest = 0, len(text)
+    pieces = _PIECE.findall(text)
+    shortest, longest = 0, len(pieces)
     while shortest < longest:
         kept = (shortest + longest + 1) // 2
-        if text_width(_cut(text, kept, middle), size) <= width:
+        if text_width(_cut(pieces, kept, middle), size) <= width:
             shortest = kept
         else:
             longest = kept - 1
-    return _cut(text, shortest, middle) if shortest or text_width("…", size) <= width else ""
+    return _cut(pieces, shortest, middle) if shortest or text_width("…", size) <= width else ""
 
 
-def _cut(text: str, kept: int, middle: bool) -> str:
-    head = (kept + 1) // 2 if middle else kept
-    return text[:head].rstrip() + "…" + text[len(text) - (kept - head) :].lstrip()
+_PIECE = re.compile(r"\\[nrt]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|.", re.DOTALL)
+"""A character, or the escape of one that the font lacks."""
+
+
+def _cut(pieces: Sequence[str], kept: int, middle: bool) -> str:
+    head = -(-kept // 3) if middle else kept
+    return "".join(pieces[:head]).rstrip() + "…" + "".join(pieces[len(pieces) - (kept - head) :]).lstrip()
 
 
 def wrap_pieces(pieces: Sequence[str], size: int, width: float, joint: str = " · ") -> list[str]:

@@ -118,6 +118,25 @@ def test_eliding_keeps_the_ends_that_matter() -> None:
     assert elide("short", 14, 200) == "short"
 
 
+def test_what_is_left_of_a_name_tells_it_from_its_neighbours() -> None:
+    names = [f"holiday_in_rome_{number:04}.jpg" for number in (41, 42, 43)]
+    short = [elide(name, 12, 50, middle=True) for name in names]
+    assert len(set(short)) == 3, short
+    assert all(text.startswith("h") and text.endswith(".jpg") for text in short), short
+
+
+@pytest.mark.parametrize("name", ["кофе_咖啡.png", "a\nb\nc.png" * 4, "\U0001f408\x07_cat.png", "ab\u200b.png" * 4])
+@pytest.mark.parametrize("middle", [False, True])
+def test_escapes_are_kept_whole_or_not_at_all(name: str, middle: bool) -> None:
+    escapes = [piece for piece in map(to_legible, name) if len(piece) > 1]
+    assert escapes
+    for width in range(0, 400, 7):
+        short = elide(name, 12, width, middle=middle)
+        for escape in sorted(escapes, key=len, reverse=True):
+            short = short.replace(escape, "")
+        assert "\\" not in short, (width, short)
+
+
 def test_flow_breaks_between_pieces_only() -> None:
     assert wrap_pieces(["one", "", "two"], 14, 500) == ["one · two"]
     assert wrap_pieces(["one", "two"], 14, font(14).getlength("one · ")) == ["one", "two"]
