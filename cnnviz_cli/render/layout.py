@@ -236,7 +236,7 @@ def word_width(word: str, size: int) -> float:
 def elide(text: str, size: int, width: float, *, middle: bool = False) -> str:
     """`text`, legible, at most `width` pixels wide: the end (or the middle) gives way to an ellipsis.
 
-    Escapes stay whole. Of a text that loses its middle two thirds of what is kept are its end, which tells
+    Escapes stay whole. Of a text that loses its middle three quarters of what is kept are its end, which tells
     ``IMG_0041.jpg`` from ``IMG_0042.jpg``.
     """
     text = to_legible(text)
@@ -258,7 +258,7 @@ _PIECE = re.compile(r"\\[nrt]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|.", r
 
 
 def _cut(pieces: Sequence[str], kept: int, middle: bool) -> str:
-    head = -(-kept // 3) if middle else kept
+    head = -(-kept // 4) if middle else kept
     return "".join(pieces[:head]).rstrip() + "…" + "".join(pieces[len(pieces) - (kept - head) :]).lstrip()
 
 
