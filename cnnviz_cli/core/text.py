@@ -24,6 +24,11 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+def is_text(text: str) -> bool:
+    """Whether a file in UTF-8 can hold it: JSON can spell halves of letters, which none can."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """With what a cell begins that spreadsheets compute; the last four are full-width."""
 

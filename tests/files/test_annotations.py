@@ -434,6 +434,10 @@ DEEP = "[" * 100_000
         ('{"image_id": 1, "images": [], "annotations": []}', "no instances of COCO"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "category 0 has no name"),
         ('{"images": [], "annotations": [], "categories": [{"id": {}, "name": "a"}]}', "category 0 has no id"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a\\ud800"}]}',
+            "the name of category 0 is no text",
+        ),
     ],
 )
 def test_other_json_is_refused(tmp_path: Path, content: str, what: str) -> None:

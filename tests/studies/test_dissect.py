@@ -333,6 +333,15 @@ def test_empty_masks_are_one_sentence(cnnviz: Say) -> None:
     assert "masks: of 8 images with an annotation none counts: nothing is marked in it" in said
 
 
+def test_what_lies_where_the_network_does_not_see_it_is_said(cnnviz: Say) -> None:
+    beyond = "".join(f"{number}.png,900,900,950,950,far\n" for number in range(COUNT))
+    Path("far.csv").write_text(f"image,left,top,right,bottom,label\n{beyond}", encoding="utf-8")
+    said = cnnviz("--annotations", "far.csv", code=2)
+    assert f"far.csv: of {COUNT} images with an annotation none counts: 'far' lies outside of it" in said
+    Path("far.csv").write_text(f"image,left,top,right,bottom,label\n{beyond}0.png,1,1,9,9,near\n", encoding="utf-8")
+    assert "marked only where the network does not see it: far" in cnnviz("--annotations", "far.csv")
+
+
 def test_what_does_not_count_is_said_and_the_rest_counts(cnnviz: Say) -> None:
     Image.new("L", (SIDE, SIDE), 0).save("masks/1.png")
     Path("masks/3.png").write_bytes(b"no picture")

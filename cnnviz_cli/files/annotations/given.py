@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, is_text
 from cnnviz_cli.files.annotations.folders import Annotations
 from cnnviz_cli.files.annotations.shapes import Box, Drawn, ImageAnnotation, MarkedObject
 from cnnviz_cli.files.annotations.tables import AnnotationTable, is_coordinate
@@ -71,7 +71,7 @@ def _object(one: Any, place: str) -> tuple[MarkedObject, tuple[int, int] | None]
         if len(one.keys() & {"box", "mask"}) != 1 or one.keys() - {"box", "mask", "label"}:
             raise UsageError(f"{place} has to have a box or a mask, and maybe a label", where=WHERE, fix=_FIX)
         label, box, mask = one.get("label") or "", one.get("box"), one.get("mask")
-        if not isinstance(label, str):
+        if not (isinstance(label, str) and is_text(label)):
             raise UsageError(f"the label of {place} is no text", where=WHERE)
     elif isinstance(one, np.ndarray) and one.ndim == 2:
         mask = one

@@ -95,6 +95,12 @@ def regions_by_label(annotation: ImageAnnotation, framing: Framing) -> dict[str,
     return {name: _covered(named[name], frame, framing.placing, orientation) for name in sorted(named)}
 
 
+def why_unseen(annotation: ImageAnnotation, framing: Framing) -> str:
+    """Why nothing that is marked covers a pixel of the network's input, with the image as "it"."""
+    frame, turned = _frame(annotation, framing)
+    return _why_empty(annotation.objects, frame, framing.placing, framing.orientation if turned else 1)
+
+
 def words_of_class(labels: Labels, index: int) -> frozenset[str]:
     """All that a class is called, as `words_of` has it: its name, the names it is made of, and its WordNet number."""
     also = {key for key, known in labels.also.items() if known == index}

@@ -13,7 +13,7 @@ from typing import Any, Never
 import numpy as np
 
 from cnnviz_cli.core.file_reading import MAX_PIXELS, MEBIBYTE
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, is_text
 from cnnviz_cli.files.annotations.shapes import Box, ImageAnnotation, MarkedObject, Polygon, Runs, Shape, unpack_counts
 from cnnviz_cli.files.inputs.image_source import Source
 from cnnviz_cli.files.tables.image_paths import find_path, normal_path, path_depths
@@ -161,7 +161,10 @@ def _category(given: TextFile, place: str, one: Mapping[str, Any]) -> str:
     if not isinstance(name, str):
         raise given.error(f"{place} has no name", fix=_INSTANCES)
     words = [word for word in also if isinstance(word, str)] if isinstance(also, list) else []
-    return ", ".join(dict.fromkeys([name.strip(), *words]))
+    called = ", ".join(dict.fromkeys([name.strip(), *words]))
+    if not is_text(called):
+        raise given.error(f"the name of {place} is no text: {escape_text(called, 60)}")
+    return called
 
 
 def _size(given: TextFile, place: str, one: Mapping[str, Any]) -> Size | None:

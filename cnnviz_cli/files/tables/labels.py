@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnviz_cli.core.classes import Labels
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, is_text
 from cnnviz_cli.files.tables.text_table import TableRow, TextFile, find_column, parse_rows, read_text
 
 WHERE = "--labels"
@@ -36,8 +36,7 @@ def read_labels(path: Path) -> Labels:
     if not names:
         raise given.error("this names no class")
     for index, name in enumerate(names):
-        if any("\ud800" <= letter <= "\udfff" for letter in name + keys[index]):
-            # Half of a letter, which JSON can spell; no file in UTF-8 can hold it.
+        if not is_text(name + keys[index]):
             raise given.error(f"the name of class {index} is no text: {escape_text(name, 60)}")
     also = {key.casefold(): index for index, key in enumerate(keys) if key}
     return Labels(make_distinct(names), also, given.name, given.sha256)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from cnnviz_cli.core.prompts import Prompts
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, is_text
 from cnnviz_cli.files.tables.labels import make_distinct
 from cnnviz_cli.files.tables.text_table import TextFile, find_column, parse_rows, read_text
 
@@ -31,7 +31,7 @@ def read_prompts(path: Path) -> Prompts:
         raise given.error(f"this describes {len(classes) or 'no'} class{'es' * (not classes)}", fix=fix)
     for name, sentences in classes.items():
         for text in (name, *sentences):
-            if not text.strip() or any("\ud800" <= letter <= "\udfff" for letter in text):
+            if not (text.strip() and is_text(text)):
                 raise given.error(f"class '{escape_text(name, 60)}' has a name or a sentence that is no text")
     if sum(map(len, classes.values())) > _MOST_SENTENCES:
         raise given.error(f"this has more than {_MOST_SENTENCES:,} sentences")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnviz_cli.core.errors import ImageError
 from cnnviz_cli.core.geometry import Framing
 from cnnviz_cli.files.annotations.folders import Annotations
-from cnnviz_cli.files.annotations.regions import fold_label, regions_by_label
+from cnnviz_cli.files.annotations.regions import fold_label, regions_by_label, why_unseen
 from cnnviz_cli.files.inputs.image_source import Source
 
 BoolArray = NDArray[np.bool_]
@@ -42,6 +42,7 @@ class LabelMasks:
         names: what labels are called, in alphabetical order; of several spellings the first.
         images: by number of the image the numbers of its labels; of those in which something is marked.
         undone: by number of the image why its annotation does not count.
+        unseen: numbers of the labels that are marked, and in no image where the network sees it.
     """
 
     annotations: Annotations
@@ -50,6 +51,7 @@ class LabelMasks:
     names: tuple[str, ...] = ()
     images: dict[int, tuple[int, ...]] = field(default_factory=dict)
     undone: dict[int, str] = field(default_factory=dict)
+    unseen: tuple[int, ...] = ()
     _kept: OrderedDict[int, tuple[NDArray[np.uint8], tuple[int, ...]]] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
@@ -57,6 +59,7 @@ class LabelMasks:
         """Find out what is marked in images, by their numbers, and what labels there are."""
         spellings: dict[str, str] = {}
         found: dict[int, tuple[str, ...]] = {}
+        seen: set[str] = set()
         for done, at in enumerate(images, 1):
             try:
                 regions = self._regions(at)
@@ -65,7 +68,9 @@ class LabelMasks:
                 regions = {}
             if regions:
                 found[at] = tuple(map(fold_label, regions))
-                self._keep(at, np.stack(list(regions.values())))
+                inside = np.stack(list(regions.values()))
+                self._keep(at, inside)
+                seen.update(key for key, one in zip(found[at], inside, strict=True) if one.any())
                 for name in regions:
                     spellings[fold_label(name)] = min(name, spellings.get(fold_label(name), name))
             tick(done)
@@ -73,6 +78,12 @@ class LabelMasks:
         self.names = tuple(spellings[key] for key in order)
         number = {key: at for at, key in enumerate(order)}
         self.images = {at: tuple(number[key] for key in keys) for at, keys in found.items()}
+        self.unseen = tuple(at for at, key in enumerate(order) if key not in seen)
+
+    def why_unseen(self, at: int) -> str:
+        """Why nothing that is marked in one of the `images` lies where the network sees it."""
+        found = self.annotations.annotation_of(self.sources[at])
+        return "nothing is marked in it" if found is None else why_unseen(found, self.framing_of(at))
 
     def marked(self, at: int) -> Marked:
         """What is marked in one of the `images`."""

@@ -195,16 +195,21 @@ class DissectionStudy(Study):
     def _check_marked(self, known: int) -> None:
         """Say what does not count. Raises UsageError where nothing does."""
         masks, name = self._masks, escape_text(self._annotations.name, 100)
-        if not masks.images:
-            why = next(iter(masks.undone.values()), "nothing is marked in it")
+        if len(masks.unseen) == len(masks.names):  # all, or there is none
+            first = next(iter(masks.images), None)
+            none = next(iter(masks.undone.values()), "nothing is marked in it")
+            why = none if first is None else masks.why_unseen(first)
             raise UsageError(
                 f"{name}: of {known} image{'s' * (known != 1)} with an annotation none counts: {why}",
                 where=WHERE,
-                fix="Name annotations in which something is marked.",
+                fix="Name annotations of what the network sees of these images.",
             )
         if masks.undone:
             named = [f"{escape_text(self.sources[at].name, 60)} ({why})" for at, why in masks.undone.items()]
             self.reporter.warn(f"annotations that do not count: {list_some(named, 3)}")
+        unseen = [escape_text(masks.names[label], 40) for label in masks.unseen]
+        if unseen:
+            self.reporter.say(f"marked only where the network does not see it: {list_some(unseen, 3)}")
         counts = self._label_counts()
         single = [escape_text(label, 40) for label, count in zip(masks.names, counts, strict=True) if count == 1]
         if single:
