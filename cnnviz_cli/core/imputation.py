@@ -21,6 +21,12 @@ FINE_STEPS = 400
 EVERY = 4
 """After so many steps it is looked whether a system is solved."""
 
+TOGETHER = 1 << 15
+"""On a processor masks are solved together up to so many numbers, one mask at least.
+
+They stay in its cache, and torch divides no sum of so few among threads, which would round it otherwise.
+"""
+
 
 def impute(picture: Tensor, hidden: Tensor, tolerance: float = 1e-2) -> Tensor:
     """A picture (C, H, W) with the pixels that each of n masks (n, H, W) hides worked out from the rest: (n, C, H, W).
@@ -33,9 +39,10 @@ def impute(picture: Tensor, hidden: Tensor, tolerance: float = 1e-2) -> Tensor:
     """
     import torch
 
-    if picture.device.type == "cpu" and len(hidden) > 1:
-        # One at a time stays in the processor's cache, and no sum is divided otherwise among threads.
-        return torch.cat([impute(picture, one[None], tolerance) for one in hidden])
+    some = max(1, TOGETHER // picture.numel()) if picture.device.type == "cpu" else len(hidden)
+    if len(hidden) > some:
+        starts = range(0, len(hidden), some)
+        return torch.cat([impute(picture, hidden[start : start + some], tolerance) for start in starts])
     mean = picture.mean((1, 2), keepdim=True)
     missing = hidden.unsqueeze(1)
     flat = (picture - mean).expand(len(hidden), -1, -1, -1)

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cnnviz_cli.core.evaluation import ChartSpec, Curve
 from cnnviz_cli.render.axes import (
     BLUE,
@@ -17,7 +20,6 @@ from cnnviz_cli.render.axes import (
     dot_box,
     gutter_for,
     make_axis,
-    overlaps,
     percent,
     round_ticks,
 )
@@ -222,32 +224,37 @@ def put_beside(
         whether there was room.
     """
     width, high = text_width(text, SMALL), 0.72 * SMALL
+    bases = np.arange(round(high) + 2, block.height - 4, STEP)
+    tops, ends = bases - high, bases + 3.0
     best: tuple[float, float, float] | None = None
+
+    def apart(points: Sequence[Place], left: int) -> NDArray[np.float64]:
+        """How far each place of the word is above or below a line; nothing where they meet."""
+        highest, lowest = _span(points, left - 3, left + width + 3)
+        away: NDArray[np.float64] = np.maximum(0.0, np.maximum(tops - lowest, highest - ends))
+        return away
+
     for left in range(4, int(block.width - width - 4) + 1, STEP):
-        mine = [_span(points, left - 3, left + width + 3) for points in own]
-        rivals, others = ([_span(points, left - 3, left + width + 3) for points in lines] for lines in foreign)
-        for base in range(round(high) + 2, block.height - 4, STEP):
-            box = (left, base - high, left + width, base + 3)
-            away = min(_apart(box, span) for span in mine)
-            if away < 3 or (best is not None and away >= best[0]):
-                continue  # seen to first: of most places it is all there is to see to
-            if any(_apart(box, span) < 3 for span in others):
-                continue
-            if any(_apart(box, span) < away + 2 for span in rivals):
-                continue
-            if not any(overlaps(box, other, 3) for other in taken):
-                best = (away, left, base)
+        away = np.min([apart(points, left) for points in own], axis=0)
+        free = (away >= 3) & (away < (best[0] if best else np.inf))
+        if not free.any():
+            continue  # seen to first: of most places it is all there is to see to
+        for points in foreign[1]:
+            free &= apart(points, left) >= 3
+        for points in foreign[0]:
+            free &= apart(points, left) >= away + 2
+        for other in taken:
+            if left < other[2] + 3 and other[0] < left + width + 3:
+                free &= (tops >= other[3] + 3) | (other[1] >= ends + 3)
+        if free.any():
+            at = int(np.argmin(np.where(free, away, np.inf)))
+            best = (float(away[at]), left, float(bases[at]))
     if best is None:
         return False
     _, start, level = best
     taken.append((start, level - high, start + width, level + 3))
     put_text(block, start, round(level), text, SMALL, color)
     return True
-
-
-def _apart(box: Box, span: tuple[float, float]) -> float:
-    """How far a box is above or below a line's span; nothing where they meet."""
-    return max(0.0, box[1] - span[1], span[0] - box[3])
 
 
 def _span(points: Sequence[tuple[float, float]], left: float, right: float) -> tuple[float, float]:
