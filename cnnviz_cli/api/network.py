@@ -16,7 +16,7 @@ from torch import nn
 from cnnviz_cli.core.errors import ModelError, UsageError
 from cnnviz_cli.core.network import MemoryFormat, network_errors
 from cnnviz_cli.core.network_copy import copy_network
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, first_line
 from cnnviz_cli.models.input.builtin_transform import preset_for
 from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
@@ -58,8 +58,7 @@ def make_twin(net: nn.Module) -> nn.Module:
             module._backward_hooks.clear()
             module._backward_pre_hooks.clear()
     except Exception as error:  # whatever a module keeps that does not let itself be copied
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {escape_text(lines[0], 200)}"
+        what = f"this {type(net).__name__} cannot be copied, and it must not be changed: {first_line(error)}"
         raise ModelError(what, where="model", fix="Pass the plain nn.Module, without what cannot be copied.") from error
     return twin
 

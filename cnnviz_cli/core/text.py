@@ -20,6 +20,16 @@ def escape_text(text: str, limit: int = 0) -> str:
     return shown
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of what an error of foreign code says, safe to show; its kind where it says nothing."""
+    return escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], limit)
+
+
+def all_lines(error: BaseException, limit: int = 200) -> str:
+    """All that an error of foreign code says as one line, safe to show; its kind where it says nothing."""
+    return escape_text(" ".join(str(error).split()) or type(error).__name__, limit)
+
+
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 

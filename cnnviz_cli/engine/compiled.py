@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnviz_cli.core.network import is_out_of_memory
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import first_line
 from cnnviz_cli.engine.execution import Execution, note
 from cnnviz_cli.engine.passes import Pass
 
@@ -89,7 +89,7 @@ def _reason(error: BaseException) -> str:
         return "there is no C++ compiler here (the variable CXX names one)"
     if "TritonMissing" in names or "TritonMissing" in str(error):
         return "the package triton is missing"
-    return f"torch cannot compile it ({escape_text(str(error).strip().partition(chr(10))[0], 100)})"
+    return f"torch cannot compile it ({first_line(error, 100)})"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from cnnviz_cli.core.layers import from_maps, split_run
 from cnnviz_cli.core.network import match_memory_format
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import first_line
 from cnnviz_cli.engine.answers import PassContext
 from cnnviz_cli.engine.execution import Execution
 from cnnviz_cli.engine.twins import FoldError, Twin, find_twin
@@ -39,7 +39,7 @@ def trace_graph(net: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
             warnings.simplefilter("ignore")
             graph = tracer.trace(net)
     except Exception as error:  # whatever a network does in Python may fail on a tracer's stand-ins
-        raise TraceError(f"its code cannot be traced ({escape_text(str(error).splitlines()[0][:80])})") from error
+        raise TraceError(f"its code cannot be traced ({first_line(error, 80)})") from error
     return graph, tracer.node_to_qualname
 
 

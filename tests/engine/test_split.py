@@ -63,6 +63,15 @@ def doubled_by_a_hook(net: nn.Module, batch: Tensor, layer: str) -> Tensor:
     return scores.gather(1, chosen[:, None]).squeeze(1)
 
 
+class RefusingStandIns(tiny.Plain):
+    """Its error has no words."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise ValueError
+        return super().forward(x)
+
+
 class Untraceable(tiny.Plain):
     """A branch on a value, which a tracer cannot follow."""
 
@@ -153,8 +162,9 @@ def test_an_infinite_score_excuses_no_other() -> None:
 
 
 def test_what_cannot_be_cut_says_why() -> None:
-    with pytest.raises(TraceError, match="cannot be traced"):
-        split_at_layer(tiny.build(Untraceable), "conv2")
+    for kind, why in ((Untraceable, "float"), (RefusingStandIns, "ValueError")):
+        with pytest.raises(TraceError, match=f"cannot be traced .{why}"):
+            split_at_layer(tiny.build(kind), "conv2")
     with pytest.raises(TraceError, match="does not appear"):
         split_at_layer(tiny.build(tiny.Plain), "missing")
 

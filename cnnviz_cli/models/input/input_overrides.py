@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, first_line
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform
 from cnnviz_cli.models.input.forward_errors import expected_channels, forward_error
 from cnnviz_cli.models.input.preprocessing import (
@@ -170,7 +170,7 @@ def _check_other_size(net: nn.Module, preprocessing: Preprocessing, usual: Netwo
             output = net(zero_input(net, (preprocessing.channels, *size)))
         larger = NetworkOutput.from_output(output, usual.head or None)
     except Exception as error:  # whatever a network's forward raises
-        reason = escape_text(str(error).strip().partition("\n")[0], 200) or type(error).__name__
+        reason = first_line(error)
     else:
         if (usual.kind, usual.classes) == (larger.kind, larger.classes):
             return

@@ -18,7 +18,7 @@ from typing import Any
 from cnnviz_cli.core.errors import ModelError
 from cnnviz_cli.core.file_reading import open_regular
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import escape_text, first_line
 from cnnviz_cli.models.load.checkpoint import StateDict, read_state_dict, sha256_of_file
 from cnnviz_cli.models.spec.hub import HubRepository
 from cnnviz_cli.models.spec.modules import installed_only
@@ -156,7 +156,9 @@ def _fetch(
         return Path(hub.hf_hub_download(repository.name, name, revision=revision, tqdm_class=bar))
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
-            raise _not_cached_error(repository, f"it cannot be fetched: {_said(error.__cause__ or error)}") from error
+            raise _not_cached_error(
+                repository, f"it cannot be fetched: {first_line(error.__cause__ or error)}"
+            ) from error
         return None
     except Exception as error:  # dozens of kinds, of two libraries
         raise _refusal(repository, error, errors, str(constants.ENDPOINT)) from error
@@ -187,14 +189,10 @@ def _refusal(repository: HubRepository, error: Exception, errors: ModuleType, en
         what = f"{name} has no branch, tag or commit '{escape_text(repository.revision or '', 200)}'"
         fix = f"Leave it out for the default branch, or look at {escape_text(endpoint, 200)}/{name}/commits/main"
     elif isinstance(error, errors.HfHubHTTPError):
-        what, fix = f"the hub refuses {name}: {_said(error)}", "Try again later, or ask a mirror: HF_ENDPOINT"
+        what, fix = f"the hub refuses {name}: {first_line(error)}", "Try again later, or ask a mirror: HF_ENDPOINT"
     else:
-        return _not_cached_error(repository, f"it cannot be fetched: {_said(error)}")
+        return _not_cached_error(repository, f"it cannot be fetched: {first_line(error)}")
     return ModelError(what, where="--model", fix=fix)
-
-
-def _said(error: BaseException) -> str:
-    return escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], 160)
 
 
 def _transfer_bar(bar: Any, name: str, reporter: Reporter) -> Any:

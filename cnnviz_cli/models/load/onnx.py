@@ -23,7 +23,7 @@ from torch import nn
 from cnnviz_cli.core.errors import CnnvizError, ModelError
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_WEIGHTS_BYTES, format_size, open_regular
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import escape_text, list_some
+from cnnviz_cli.core.text import all_lines, escape_text, list_some
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load.built_model import BuiltModel, imagenet_preprocessing
 from cnnviz_cli.models.load.checkpoint import sha256_of_file
@@ -347,7 +347,7 @@ def _convert(path: Path, model: Any, library: _Library) -> nn.Module:
     except CnnvizError:
         raise
     except Exception as error:  # whatever it raises at attributes that it does not know
-        said = escape_text(" ".join(str(error).split()) or type(error).__name__, 200)
+        said = all_lines(error)
         raise _error(path, f"cannot be made into a network: {said}") from error
     made: nn.Module = net
     return made

@@ -24,7 +24,7 @@ from torch.nn.functional import linear, normalize
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.prompts import Prompts, TextEncoder
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import did_you_mean, escape_text, list_some
+from cnnviz_cli.core.text import did_you_mean, escape_text, first_line, list_some
 from cnnviz_cli.models.input.preprocessing import Interpolation, Preprocessing
 from cnnviz_cli.models.load.built_model import BuiltModel, fit_file
 from cnnviz_cli.models.load.checkpoint import StateDict, sha256_of_state
@@ -262,7 +262,7 @@ def _create(library: ModuleType, found: _Described) -> Any:
     except CnnvizError:
         raise
     except Exception as error:  # of timm, of transformers, and for settings that no version knows
-        said = escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
+        said = first_line(error)
         fix = "pip install --upgrade 'cnnviz-cli[clip]'"
         raise ModelError(f"open_clip cannot make {found.name}: {said}", where="--model", fix=fix) from error
 
@@ -306,7 +306,7 @@ def _tokenizer(library: ModuleType, found: _Described) -> Any:
             )
         return library.SimpleTokenizer(context_length=length, **settings)
     except Exception as error:  # of transformers and its hub
-        said = escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
+        said = first_line(error)
         what = f"the tokenizer of {found.name} is unavailable: {said}"
         fix = "Its files come from the hub once, and need transformers: pip install 'cnnviz-cli[clip,transformers]'"
         raise ModelError(what, where="--model", fix=fix) from error

@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError, UsageError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import did_you_mean, escape_text
+from cnnviz_cli.core.text import did_you_mean, escape_text, first_line
 from cnnviz_cli.models.input.preprocessing import Interpolation, Preprocessing, ResizeMode
 from cnnviz_cli.models.load.built_model import BuiltModel, fit_file
 from cnnviz_cli.models.load.checkpoint import sha256_of_state
@@ -104,7 +104,7 @@ def _create_pretrained(timm: ModuleType, name: str, bare: nn.Module, *, offline:
     except CnnvizError:
         raise
     except Exception as error:  # its hub has dozens of exceptions for no network, no file, no permission
-        said = escape_text((str(error).strip() or type(error).__name__).partition("\n")[0], 200)
+        said = first_line(error)
         forbids = ", and --offline forbids a download" if offline else ""
         what = f"the weights of timm:{name} are unavailable{forbids}: {said}"
         raise ModelError(what, where="--weights", fix=fix) from error

@@ -13,7 +13,7 @@ from torch import nn
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.core.text import all_lines, escape_text
 from cnnviz_cli.models.load.built_model import BuiltModel, fit_file
 from cnnviz_cli.models.load.checkpoint import StateDict, sha256_of_state
 from cnnviz_cli.models.load.hub import CONFIG, Snapshot
@@ -130,7 +130,7 @@ def _create(timm: ModuleType, found: _Description, files: Snapshot, state: State
     except CnnvizError:
         raise
     except Exception as error:  # whatever a constructor raises at settings that it does not know
-        said = escape_text(" ".join(str(error).split()) or type(error).__name__, 300)
+        said = all_lines(error, 300)
         if state is not None:
             what = f"the weights of {escape_text(files.name, 200)} do not fit its {found.architecture}: {said}"
             raise ModelError(what, where="--weights") from error

@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 
 from cnnviz_cli.core.errors import CnnvizError, ModelError
 from cnnviz_cli.core.report import Reporter
-from cnnviz_cli.core.text import escape_text, list_some
+from cnnviz_cli.core.text import all_lines, escape_text, list_some
 from cnnviz_cli.models.input.image_processor import Head, ProcessedInput, UnknownProcessorError, from_processor
 from cnnviz_cli.models.load.built_model import BuiltModel, fit_file, imagenet_preprocessing
 from cnnviz_cli.models.load.checkpoint import StateDict, sha256_of_state
@@ -138,7 +138,7 @@ def _describe(files: Snapshot, library: ModuleType) -> _Described:
             what = f"{name} is a network of its repository's own code (auto_map), which is never run"
             fix = "If you trust its author: --model module:factory --allow-code, with a factory that loads it."
             raise ModelError(what, where="--model", fix=fix) from error
-        what = f"transformers {version} does not know the network of {name}: {_said(error)}"
+        what = f"transformers {version} does not know the network of {name}: {all_lines(error)}"
         raise ModelError(what, where="--model", fix="pip install --upgrade transformers") from error
     parts: list[Any] = [config, getattr(config, "backbone_config", None)]
     for part in parts:
@@ -190,9 +190,9 @@ def _with_weights(
     except CnnvizError:
         raise
     except ImportError as error:  # a backbone of timm's
-        raise ModelError(f"{described.name} needs another library: {_said(error)}", where="--model") from error
+        raise ModelError(f"{described.name} needs another library: {all_lines(error)}", where="--model") from error
     except Exception as error:  # whatever a constructor raises at settings that it does not know
-        what = f"transformers cannot build what {described.name} describes: {_said(error)}"
+        what = f"transformers cannot build what {described.name} describes: {all_lines(error)}"
         raise ModelError(what, where="--model") from error
 
 
@@ -250,7 +250,7 @@ def _preprocessing(described: _Described, reporter: Reporter) -> ProcessedInput:
         )
         raise ModelError(what, where="--model", fix=fix) from error
     except Exception as error:  # whatever it raises at settings that it does not know
-        raise described.files.damaged(there[0].name, _said(error)) from error
+        raise described.files.damaged(there[0].name, all_lines(error)) from error
 
 
 def _load_processor(library: ModuleType, folder: Path) -> Any:
@@ -319,7 +319,3 @@ def _to_boxes(classes: int, net: Any, inputs: tuple[Any, ...], output: Any) -> l
         {"boxes": box[keep], "scores": score[keep], "labels": label[keep]}
         for box, score, label, keep in zip(boxes, scores, labels, kept, strict=True)
     ]
-
-
-def _said(error: BaseException) -> str:
-    return escape_text(" ".join(str(error).split()) or type(error).__name__, 200)
