@@ -94,7 +94,6 @@ OTHERS = {
         "gzip.GzipFile(fileobj=file, mode='rb')",
     },
     "models/spec/network.py": {"zipfile.ZipFile(file)"},
-    "run/dream_wishes.py": {"np.load(file, allow_pickle=False)"},
     "models/load/load_errors.py": {"zipfile.ZipFile(opened)", "zipfile.ZipFile(file)", "archive.open(name)"},
     "models/load/checkpoint.py": {
         "torch.load(file, map_location='cpu', weights_only=True)",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,12 +15,13 @@ from cnnviz_cli.core.classes import TRUE, class_index
 from cnnviz_cli.core.dream_subjects import directions_of, layer_to_dream, parse_units
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM
-from cnnviz_cli.core.file_reading import open_regular
+from cnnviz_cli.core.file_reading import read_regular
 from cnnviz_cli.core.layers import LayerInfo
 from cnnviz_cli.core.objectives import ClassScore, Objective, Sum
 from cnnviz_cli.core.records import SingleSubject, Subject, Term
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.core.unit_objectives import Direction, Energy, Likeness, OfLayer
+from cnnviz_cli.files.array_files import NPZ, ArrayFileError, read_npy
 from cnnviz_cli.files.tables.concept_file import read_concepts
 from cnnviz_cli.run.concept_network import check_network_of
 from cnnviz_cli.run.dream_pictures import read_guide
@@ -234,12 +234,11 @@ def _numbers_of(path: Path, vectors: Vectors) -> NDArray[Any]:
 def _read_direction(path: Path) -> NDArray[Any]:
     shown = escape_text(str(path), 200)
     try:
-        with open_regular(path, MAX_DIRECTION_BYTES) as file:
-            found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is no array of numpy's (.npy)"
+        data = read_regular(path, MAX_DIRECTION_BYTES)
+        if data.startswith(NPZ):
+            fix = f"Say which concept: --direction {shown}:1\nOr save one of its arrays: numpy.save"
+            raise UsageError(f"'{shown}' holds several arrays", where="--direction", fix=fix)
+        return read_npy(data)
+    except (OSError, ValueError, ArrayFileError) as error:  # ValueError: a NUL in the path
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(f"'{shown}' cannot be read: {reason}", where="--direction") from error
-    if not isinstance(found, np.ndarray):
-        fix = f"Say which concept: --direction {shown}:1\nOr save one of its arrays: numpy.save"
-        raise UsageError(f"'{shown}' holds several arrays", where="--direction", fix=fix)
-    return found

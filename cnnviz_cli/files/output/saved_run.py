@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
-from zipfile import BadZipFile
 
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.file_reading import (
     GIBIBYTE,
     MAX_JOURNAL_BYTES,
+    OversizeError,
     format_size,
     open_regular,
     oversize_error,
@@ -25,6 +23,7 @@ from cnnviz_cli.core.file_reading import (
 )
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.array_files import ArrayFileError, read_npz
 from cnnviz_cli.files.output.file_names import JOURNAL, MANIFEST
 from cnnviz_cli.files.output.journal import (
     MAX_LINE_BYTES,
@@ -198,8 +197,6 @@ def read_arrays(root: Path, path: str, digest: str, names: Collection[str] | Non
     Raises:
         ImageError: the file is gone, leads out of `root`, is not that of the record, or cannot be read.
     """
-    import numpy as np
-
     shown, inside = escape_text(root.name, 100), escape_text(path, 200)
     try:
         data = read_regular(locate(root, path), GIBIBYTE)
@@ -208,11 +205,8 @@ def read_arrays(root: Path, path: str, digest: str, names: Collection[str] | Non
     if sha256(data).hexdigest() != digest:
         raise ImageError(f"the maps in {shown} are not those of its manifest: {inside}")
     try:
-        with np.load(BytesIO(data), allow_pickle=False) as file:
-            wanted = [name for name in file.files if names is None or name in names]
-            unpacked = sum(one.file_size for one in file.zip.infolist() if one.filename.removesuffix(".npy") in wanted)
-            if unpacked > GIBIBYTE:
-                raise ImageError(f"the maps in {shown} have more than {format_size(GIBIBYTE)}: {inside}")
-            return {name: file[name] for name in wanted}
-    except (OSError, ValueError, TypeError, MemoryError, BadZipFile, zlib.error) as error:
+        return read_npz(data, GIBIBYTE, names=names)
+    except OversizeError as error:
+        raise ImageError(f"the maps in {shown} have more than {format_size(GIBIBYTE)}: {inside}") from error
+    except ArrayFileError as error:
         raise ImageError(f"the maps in {shown} cannot be read: {inside}") from error

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 from cnnviz_cli.core.errors import OutputError
 from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
 from cnnviz_cli.core.findings import Seen
 from cnnviz_cli.core.records import Json
+from cnnviz_cli.files.array_files import ArrayFileError, read_npz
 from cnnviz_cli.files.output.file_names import KEPT_STUDY
 from cnnviz_cli.files.output.journal import to_compact_json
 from cnnviz_cli.files.output.sink import Sink, foreign_file_error
@@ -85,13 +84,9 @@ def refuse_foreign_kit(sink: Sink) -> None:
 
 
 def _read(sink: Sink) -> tuple[Json, dict[str, Any]]:
-    import numpy as np
-
     try:
-        data = read_regular(sink.place(KEPT_STUDY), _MOST, follow=False)
-        with np.load(BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(read_regular(sink.place(KEPT_STUDY), _MOST, follow=False), _MOST)
         said = json.loads(arrays.pop(_VALUES).tobytes())
-    except (OSError, OutputError, ValueError, KeyError, TypeError, BadZipFile, zlib.error, EOFError, RuntimeError):
+    except (OSError, OutputError, ArrayFileError, ValueError, KeyError, RecursionError):
         return {}, {}
     return (said, arrays) if isinstance(said, dict) else ({}, {})

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,9 @@ from pydantic import ValidationError
 
 from cnnviz_cli.core.concept_records import ConceptFacts
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.file_reading import GIBIBYTE, read_regular
+from cnnviz_cli.core.file_reading import GIBIBYTE, OversizeError, read_regular
 from cnnviz_cli.core.text import escape_text
+from cnnviz_cli.files.array_files import ArrayFileError, read_npz
 
 CONCEPT_FILE = "concepts.npz"
 """What the file is called in a run's folder."""
@@ -96,35 +94,15 @@ def read_concepts(path: Path, where: str) -> ConceptFile:
         reason = (isinstance(error, OSError) and error.strerror) or "it cannot be opened"
         raise UsageError(f"'{shown}' cannot be read: {reason}", where=where, fix=fix) from error
     try:
-        arrays = _arrays_of(data)
+        arrays = read_npz(data, _MAX_BYTES, max_arrays=_MAX_ARRAYS)
         about = arrays.pop(_ABOUT)
         if about.ndim or about.dtype.kind != "U" or about.nbytes > 4 * _MAX_TEXT:
             raise ValueError("what it says of itself is no text")
         facts = ConceptFacts.model_validate(json.loads(str(about)), strict=False)
         _check(facts, arrays)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        OSError,
-        EOFError,
-        MemoryError,
-        RuntimeError,  # an archive that is encrypted, or packed in another way; too deep a text
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (ArrayFileError, OversizeError, ValueError, KeyError, MemoryError, RecursionError) as error:
         raise UsageError(f"'{shown}' is no file of concepts: {_reason(error)}", where=where, fix=fix) from error
     return ConceptFile(facts, arrays, path.name, sha256(data).hexdigest())
-
-
-def _arrays_of(data: bytes) -> dict[str, NDArray[Any]]:
-    # What an archive unpacks to is known before any of it is.
-    with zipfile.ZipFile(BytesIO(data)) as archive:
-        entries = archive.infolist()
-        if len(entries) > _MAX_ARRAYS or sum(one.file_size for one in entries) > _MAX_BYTES:
-            raise ValueError("it holds more than concepts")
-    with np.load(BytesIO(data), allow_pickle=False) as file:
-        return {name: np.asarray(file[name]) for name in file.files}
 
 
 def _check(facts: ConceptFacts, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -159,8 +137,8 @@ def _reason(error: Exception) -> str:
         return escape_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
     if isinstance(error, KeyError):
         return "it lacks an array"
+    if isinstance(error, OversizeError):
+        return "it holds more than concepts"
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
-    if isinstance(error, zipfile.BadZipFile):
-        return "it is no archive of numpy's"
     return escape_text(str(error), 200) or "it cannot be read"
