@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnnviz_cli.core.errors import MissingShardsError
+from cnnviz_cli.core.errors import MissingShardsError, UsageError
 from cnnviz_cli.core.findings import Seen, UnseenImage
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
@@ -289,6 +289,16 @@ class Looking:
                 sha256=store.digest(names),
             )
         )
+
+    def refuse_none(self) -> None:
+        """Raise UsageError where not one of the images that the run is about could be seen, and says why."""
+        if self._own is not None and not len(self._own.seen):
+            named = [f"{escape_text(name, 60)} ({one.why})" for name, one in self.failures.items()]
+            count = len(named)
+            what = "the image" if count == 1 else f"none of the {count} images"
+            raise UsageError(
+                f"{what} {'cannot' if count == 1 else 'can'} be shown to the network: {list_some(named, 3)}"
+            )
 
     def digest_of(self, source: Source) -> str | None:
         """Of the bytes that were shown of an image that the run is about; None where it was not seen."""

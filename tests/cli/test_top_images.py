@@ -263,6 +263,13 @@ def test_an_image_that_cannot_be_read_is_counted(top: Command, photos: Path, tmp
     assert sources == [f"{COUNT - 1 - number}.png" for number in range(9)]
 
 
+def test_no_sheet_is_drawn_where_no_image_can_be_read(top: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    refused = top("features", tmp_path / "broken.png", "--top-images", "9", "-o", tmp_path / "o")
+    assert refused.code == 2
+    assert "error: the image cannot be shown to the network: broken.png (this is not an image" in refused.err
+
+
 def test_too_many_channels_are_refused_before_an_image_is_read(
     top: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -333,6 +333,13 @@ def test_empty_masks_are_one_sentence(cnnviz: Say) -> None:
     assert "masks: of 8 images with an annotation none counts: nothing is marked in it" in said
 
 
+def test_images_that_cannot_be_read_are_one_sentence(cnnviz: Say) -> None:
+    for number in range(COUNT):
+        Path(f"in/{number}.png").write_bytes(b"no picture")
+    said = cnnviz(code=2)
+    assert f"error: none of the {COUNT} images can be shown to the network: 0.png (this is not an image" in said
+
+
 def test_what_lies_where_the_network_does_not_see_it_is_said(cnnviz: Say) -> None:
     beyond = "".join(f"{number}.png,900,900,950,950,far\n" for number in range(COUNT))
     Path("far.csv").write_text(f"image,left,top,right,bottom,label\n{beyond}", encoding="utf-8")

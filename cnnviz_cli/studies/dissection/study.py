@@ -151,6 +151,7 @@ class DissectionStudy(Study):
         columns["framing"] = _FRAMING + 2 * len(names)
         shown = FeaturePass(self.session, names)
         self._store = store = looking.gather(DISSECT, shown, self.sources, columns, self._rows_of)
+        looking.refuse_none()
         self._seen = [int(at) for at in store.seen]
         self._masks = LabelMasks(self._annotations, self.sources, self._framing)
         with_any = [at for at in self._seen if self._annotations.place_of(self.sources[at]) is not None]

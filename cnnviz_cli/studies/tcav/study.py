@@ -191,9 +191,7 @@ class TcavStudy(Study):
         gradients = GradientPass(self.session, list(self.layers))
         self._slopes = looking.gather("class", gradients, self.sources, tables, self._slopes_of)
         looking.seen.insert(0, looking.seen.pop())  # the images that were named first
-        if not len(self._slopes.seen):
-            what = "no image of the class could be shown to the network"
-            raise UsageError(what, fix="The manifest of another command says why: cnnviz gradcam IMAGES")
+        looking.refuse_none()
 
     def _width(self, layer: str) -> int:
         channels, height, width = self.layers[layer]

@@ -56,6 +56,7 @@ class TopImages(Study):
         channels = self._channels
         columns, take = {_TABLE: channels.columns}, rows_by_table(channels, _TABLE)
         store = looking.gather(_TABLE, channels.feature_pass(), self.sources, columns, take)
+        looking.refuse_none()
         self._found = channels.strongest(store.rows(_TABLE), self._seen_images(store))
 
     def _seen_images(self, store: FeatureStore) -> Iterator[tuple[str, str]]:
