@@ -29,13 +29,16 @@ from cnnviz_cli.render.layout import (
     elide,
     line_height,
     muted_lines,
+    name_lines,
     note_lines,
     put_text,
     set_lines,
     stack_vertically,
     text_width,
+    to_legible,
     wrap_words,
 )
+from cnnviz_cli.render.leaderboard import NARROW
 from cnnviz_cli.render.overview import HEADING, make_sheet
 
 ASIDE = 196  # units of the column that names concepts
@@ -127,26 +130,45 @@ class ConceptBoard:
 
 
 def compose_concepts(board: ConceptBoard, room: int, density: float = 2.0) -> Block:
-    """The sheet, for so many units of room; images get `density` pixels a unit."""
-    inner = room - 2 * MARGIN
-    tiles = CROPS + len(board.columns)
-    side = (inner - ASIDE - GAP + TIGHT) // tiles - TIGHT
-    side = max(LEAST, min(LARGEST, side))
-    width = ASIDE + tiles * (side + TIGHT) - TIGHT + GAP
+    """The sheet, for so many units of room; images get `density` pixels a unit.
+
+    Where names, crops and images have no room beside each other, they stand below each other.
+    """
+    beside = room >= _least_beside(board)
+    margin = MARGIN if beside or room >= NARROW else MARGIN // 2
+    inner = room - 2 * margin
+    most = _largest(board)
+    grid: _Grid
+    if beside:
+        tiles = CROPS + len(board.columns)
+        side = min(LARGEST, (inner - ASIDE - GAP + TIGHT) // tiles - TIGHT)
+        grid, width = _Grid(board, side, most, density), ASIDE + tiles * (side + TIGHT) - TIGHT + GAP
+    else:
+        side = min(LARGEST, (inner + TIGHT) // CROPS - TIGHT)
+        grid, width = _NarrowGrid(board, side, most, density), inner
     rows = [*board.rows, *([board.rest] if board.rest else [])]
-    ends = [value for row in (rows if board.adds_up else board.rows) for value in row.adds]
-    most = max((abs(value) for value in ends), default=0.0) or 1.0
-    grid = _Grid(board, side, most, density)
     table = [grid.heads(), *(grid.row(row) for row in rows)]
     if board.adds_up:
         table.append(grid.sums())
-    parts = [_heading(board, width), stack_vertically(table, 12)]
+    parts = [_heading(board, width), stack_vertically(table, grid.pitch)]
     if board.curve:
         parts.append(_curve(board.curve, min(width, 620)))
     foot = [line for text in board.foot for line in muted_lines(text, SMALL, width)]
     if foot:
         parts.append(set_lines(foot, width))
-    return make_sheet(parts, width)
+    return make_sheet(parts, width, margin)
+
+
+def _least_beside(board: ConceptBoard) -> int:
+    """The narrowest sheet on which everything about a concept stands in one row."""
+    tiles = CROPS + len(board.columns)
+    return 2 * MARGIN + ASIDE + GAP + tiles * (LEAST + TIGHT) - TIGHT
+
+
+def _largest(board: ConceptBoard) -> float:
+    """What the longest bar stands for."""
+    rows = [*board.rows, *([board.rest] if board.rest and board.adds_up else [])]
+    return max((abs(value) for row in rows for value in row.adds), default=0.0) or 1.0
 
 
 def _heading(board: ConceptBoard, width: int) -> Block:
@@ -154,63 +176,105 @@ def _heading(board: ConceptBoard, width: int) -> Block:
     return set_lines([*words, *muted_lines(board.facts, TYPE, width), *note_lines(board.note, TYPE, width)], width)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Grid:
-    """The rows of the sheet on common columns."""
+    """The rows of the sheet on common columns: what a concept is called, its crops, and the images with it."""
 
     board: ConceptBoard
     side: int
     most: float
     density: float
 
-    @property
-    def crops_left(self) -> int:
-        return ASIDE
+    pitch = 12  # units between rows
 
     @property
     def images_left(self) -> int:
-        return ASIDE + CROPS * (self.side + TIGHT) - TIGHT + GAP
+        return ASIDE + _wide(CROPS, self.side) + GAP
 
     @property
     def width(self) -> int:
-        return self.images_left + len(self.board.columns) * (self.side + TIGHT) - TIGHT
+        return self.images_left + _wide(len(self.board.columns), self.side)
 
     def place(self, number: int) -> int:
-        """The left edge of an image's column."""
-        return self.images_left + number * (self.side + TIGHT)
+        """The left edge of an image's column, from that of the first one on."""
+        return number * (self.side + TIGHT)
 
     def heads(self) -> Block:
         """Over the columns: what they show, and of each image its name, its class and its score."""
-        lines = [[one.source, one.target, f"{self.board.score} {one.score:.2f}"] for one in self.board.columns]
-        tall = 3 * line_height(SMALL)
-        block = blank_block(self.width, tall)
-        base = tall - line_height(SMALL) + SMALL
+        images = self._image_heads()
+        block = blank_block(self.width, images.height)
+        base = images.height - line_height(SMALL) + SMALL
         what = "concept, and what it adds" if self.board.adds_up else "concept, part in the score"
         put_text(block, 0, base, elide(what, SMALL, ASIDE - 8), SMALL, MUTED)
         crops = elide("crops that have most of it, faded by how much", SMALL, CROPS * (self.side + TIGHT))
-        put_text(block, self.crops_left, base, crops, SMALL, MUTED)
-        for number, (source, target, score) in enumerate(lines):
-            left = self.place(number)
-            for line, (text, color) in enumerate(((source, MUTED), (target, INK), (score, INK))):
-                shown = elide(text, SMALL, self.side, middle=not line)
-                put_text(block, left, line * line_height(SMALL) + SMALL, shown, SMALL, color)
+        put_text(block, ASIDE, base, crops, SMALL, MUTED)
+        block.put(images, self.images_left, 0)
         return block
 
     def row(self, row: ConceptRow) -> Block:
         """One concept."""
         color = color_of(row.number) if row.number else REST
-        block = blank_block(self.width, self.side + BAR + 4 + line_height(SMALL))
+        block = blank_block(self.width, self._tall)
         block.put(Rectangle(8, self.side, fill=color), 0, 0)
-        words = self._aside(row, color)
-        block.put(words, 18, 0)
+        block.put(self._aside(row, color), 18, 0)
+        block.put(self._crops(row, color), ASIDE, 0)
+        block.put(self._images(row, color), self.images_left, 0)
+        return block
+
+    def sums(self) -> Block:
+        """Below the columns: the bias, and the score that it all makes."""
+        block = blank_block(self.width, 2 * line_height(SMALL) + 10)
+        for line, (text, color) in enumerate(self._sum_words()):
+            base = line * (line_height(SMALL) + 4) + SMALL + 2
+            put_text(block, max(0.0, self.images_left - GAP - text_width(text, SMALL)), base, text, SMALL, color)
+            self._sum(block, line, self.images_left, base, color)
+        rule = Rectangle(self.width - self.images_left, 1, fill=RULE)
+        block.put(rule, self.images_left, line_height(SMALL) + 3)
+        return block
+
+    def _sum_words(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        everything = f"all that is above, and the bias: the {self.board.score}"
+        return ("the bias of the class", MUTED), (everything, INK)
+
+    def _sum(self, block: Block, line: int, left: int, base: int, color: str) -> None:
+        """Below each image its class's bias, on the second line its score."""
+        for number, column in enumerate(self.board.columns):
+            text = f"{column.score:.2f}" if line else signed(column.bias or 0.0)
+            middle = left + self.place(number) + (self.side - text_width(text, SMALL)) / 2
+            put_text(block, middle, base, text, SMALL, color, strong=bool(line))
+
+    def _image_heads(self) -> Block:
+        """The name, the class and the score of each image, each elided to its column."""
+        block = blank_block(_wide(len(self.board.columns), self.side), 3 * line_height(SMALL))
+        for number, column in enumerate(self.board.columns):
+            lines = ((column.source, MUTED), (column.target, INK), (self._score_of(column), INK))
+            for line, (text, color) in enumerate(lines):
+                shown = elide(text, SMALL, self.side, middle=not line)
+                put_text(block, self.place(number), line * line_height(SMALL) + SMALL, shown, SMALL, color)
+        return block
+
+    def _score_of(self, column: ConceptColumn) -> str:
+        return f"{self.board.score} {column.score:.2f}"
+
+    @property
+    def _tall(self) -> int:
+        """How high tiles are with what stands below them."""
+        return self.side + BAR + 4 + line_height(SMALL)
+
+    def _crops(self, row: ConceptRow, color: str) -> Block:
+        block = blank_block(_wide(CROPS, self.side), self._tall)
         for number, crop in enumerate(row.crops[:CROPS]):
-            left = self.crops_left + number * (self.side + TIGHT)
+            left = self.place(number)
             picture = _faded(crop.picture, crop.share)
             tile, _, _ = put_in_square(_sized(picture, self.side, self.density), self.side, self.density)
             block.put(tile, left, 0)
             self._bar(block, left, crop.share, color)
             name = elide(crop.source, SMALL - 1, self.side, middle=True)
             put_text(block, left, self.side + BAR + 4 + SMALL, name, SMALL - 1, MUTED)
+        return block
+
+    def _images(self, row: ConceptRow, color: str) -> Block:
+        block = blank_block(_wide(len(self.board.columns), self.side), self._tall)
         for number, (column, values, adds) in enumerate(zip(self.board.columns, row.maps, row.adds, strict=True)):
             canvas = thumbnail(column.picture, column.view, self.side, self.density)
             left = self.place(number)
@@ -262,23 +326,74 @@ class _Grid:
         middle = left + (self.side - text_width(text, SMALL)) / 2
         put_text(block, middle, top + BAR + 2 + SMALL, text, SMALL, color, strong=strong)
 
-    def sums(self) -> Block:
-        """Below the columns: the bias, and the score that it all makes."""
-        tall = 2 * line_height(SMALL) + 10
-        block = blank_block(self.width, tall)
-        rule = self.width - self.images_left
-        words = (("the bias of the class", MUTED), (f"all that is above, and the bias: the {self.board.score}", INK))
-        for line, (text, color) in enumerate(words):
-            base = line * (line_height(SMALL) + 4) + SMALL + 2
-            left = self.images_left - GAP - text_width(text, SMALL)
-            put_text(block, max(0.0, left), base, text, SMALL, color)
-            for number, column in enumerate(self.board.columns):
-                value = column.bias if not line else column.score
-                shown = signed(value or 0.0) if not line else f"{column.score:.2f}"
-                middle = self.place(number) + (self.side - text_width(shown, SMALL)) / 2
-                put_text(block, middle, base, shown, SMALL, color, strong=bool(line))
-        block.put(Rectangle(rule, 1, fill=RULE), self.images_left, line_height(SMALL) + 3)
+
+class _NarrowGrid(_Grid):
+    """The same where there is no room for it: each concept under its name, its images under its crops."""
+
+    pitch = GAP
+
+    @property
+    def width(self) -> int:
+        return _wide(CROPS, self.side)
+
+    def heads(self) -> Block:
+        """What stands below each other, and over the columns of the images what they are."""
+        share = "what it adds to" if self.board.adds_up else "its part in the score of"
+        words = f"of each concept: crops that have most of it, faded by how much, and {share} each of these images"
+        return stack_vertically([set_lines(muted_lines(words, SMALL, self.width), self.width), self._image_heads()], 6)
+
+    def _image_heads(self) -> Block:
+        """The name, the class and the score of each image, in as many lines as the column takes, up to two each."""
+        columns = []
+        for column in self.board.columns:
+            name = [Line(text, SMALL, MUTED) for text in name_lines(column.source, SMALL, self.side)]
+            target = [Line(text, SMALL, INK) for text in _first_lines(column.target, self.side)]
+            score = Line(elide(self._score_of(column), SMALL, self.side), SMALL, INK)
+            columns.append([*name, *target, score])
+        most = max((len(lines) for lines in columns), default=0)
+        block = blank_block(self.width, most * line_height(SMALL))
+        for number, lines in enumerate(columns):
+            block.put(set_lines(lines, self.side), self.place(number), (most - len(lines)) * line_height(SMALL))
         return block
+
+    def row(self, row: ConceptRow) -> Block:
+        color = color_of(row.number) if row.number else REST
+        left = 0
+        block = blank_block(self.width, line_height(TYPE))
+        if row.number:
+            left = put_chip(block, 0, 0, row.number, color) + 8
+        worth = row.facts[0] if row.facts else ""
+        put_text(block, left, 14, worth := elide(worth, TYPE, self.width - left), TYPE, INK, strong=True)
+        left += round(text_width(worth, TYPE)) + TYPE if worth else 0
+        words = [row.title, *row.facts[1:]]
+        title = to_legible(row.title)
+        if text_width(title, SMALL) <= self.width - left:
+            put_text(block, left, 14, title, SMALL, INK)
+            del words[0]
+        lines = [line for text in words for line in muted_lines(text, SMALL, self.width)]
+        more = [set_lines(lines, self.width)] if lines else []
+        return stack_vertically([block, *more, self._crops(row, color), self._images(row, color)], 6)
+
+    def sums(self) -> Block:
+        tall = line_height(SMALL)
+        block = blank_block(self.width, 4 * tall + 12)
+        for line, (text, color) in enumerate(self._sum_words()):
+            top = line * (2 * tall + 8)
+            put_text(block, 0, top + SMALL, text, SMALL, color)
+            self._sum(block, line, 0, top + tall + SMALL, color)
+        block.put(Rectangle(self.width, 1, fill=RULE), 0, 2 * tall + 3)
+        return block
+
+
+def _wide(tiles: int, side: int) -> int:
+    """The width of so many tiles beside each other."""
+    return tiles * (side + TIGHT) - TIGHT
+
+
+def _first_lines(text: str, width: int) -> list[str]:
+    """Words in two lines at the most."""
+    first, *others = wrap_words(text, SMALL, width) or [""]
+    return [first, elide(" ".join(others), SMALL, width)] if others else [first]
 
 
 def signed(value: float) -> str:

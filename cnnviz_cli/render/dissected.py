@@ -60,6 +60,7 @@ MOST_LABELS = 48
 PLAIN_WIDTH = 1280  # units of a sheet that nothing narrower is asked of
 NAMES = 296  # the room left of the tiles
 TILE_GAP = 12
+BESIDE = 180  # units of a tile from which on a name and a number stand beside each other
 BAR = 12  # the height of a bar
 SPECK = 5  # lines by which a region is so small that a ring stands around it
 _DIMMED = 0.62  # how bright the image is where the channel is below its threshold
@@ -285,14 +286,18 @@ def _tile(tile: DissectedTile, side: int, density: float) -> Block:
     scale = side / max(height, width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     drawn = draw_tile(tile, (max(1, round(across * density)), max(1, round(down * density))))
-    block = blank_block(side, down + 4 + line_height(SMALL))
-    block.put(Raster(drawn, across, down), 0, 0)
     figure = f"IoU {tile.iou:.2f}" if tile.labelled else "not marked here"
-    name = elide(tile.name, SMALL, across - text_width(figure, SMALL) - 8, middle=True)
-    put_text(block, 0, down + 4 + SMALL, name, SMALL, MUTED)
-    put_text(
-        block, across - text_width(figure, SMALL), down + 4 + SMALL, figure, SMALL, INK if tile.labelled else MUTED
-    )
+    below = side < BESIDE
+    block = blank_block(side, down + 4 + (1 + below) * line_height(SMALL))
+    block.put(Raster(drawn, across, down), 0, 0)
+    base = down + 4 + SMALL
+    room = side if below else across - text_width(figure, SMALL) - 8
+    put_text(block, 0, base, elide(tile.name, SMALL, room, middle=True), SMALL, MUTED)
+    color = INK if tile.labelled else MUTED
+    if below:
+        put_text(block, 0, base + line_height(SMALL), elide(figure, SMALL, side), SMALL, color)
+    else:
+        put_text(block, across - text_width(figure, SMALL), base, figure, SMALL, color)
     return block
 
 

@@ -262,6 +262,20 @@ def _cut(pieces: Sequence[str], kept: int, middle: bool) -> str:
     return "".join(pieces[:head]).rstrip() + "…" + "".join(pieces[len(pieces) - (kept - head) :]).lstrip()
 
 
+def name_lines(name: str, size: int, width: float) -> list[str]:
+    """A file's name in two lines at the most, broken behind a word or before its ending where there is one; where two
+    lines are too little, the middle gives way."""
+    pieces = _PIECE.findall(to_legible(name))
+    kept = len(pieces)
+    while kept > 1 and text_width("".join(pieces[:kept]), size) > width:
+        kept -= 1
+    breaks = [at for at in range(kept // 3 + 1, kept + 1) if pieces[at - 1] in "_- " or pieces[at : at + 1] == ["."]]
+    if kept < len(pieces) and breaks:
+        kept = breaks[-1]
+    lines = ["".join(pieces[:kept]), "".join(pieces[kept:])]
+    return [elide(line, size, width, middle=True) for line in lines if line]
+
+
 def wrap_pieces(pieces: Sequence[str], size: int, width: float, joint: str = " · ") -> list[str]:
     """The pieces joined, broken into lines between pieces where they do not fit.
 

@@ -28,6 +28,7 @@ from .laid import check_layout, texts
 
 VIEW = View((90, 60), (32, 32), (15.0, 0.0, 75.0, 60.0))
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+DRAFT = 0.25  # pixels a unit: where things lie does not depend on it
 ADDS = (3.25, -0.75, 0.001)
 
 
@@ -50,11 +51,22 @@ def board(images: int = 2, rows: int = 3, *, exact: bool = True) -> ConceptBoard
 @pytest.mark.parametrize(("images", "rows"), [(1, 20), (2, 3), (6, 5)])
 def test_no_text_lies_over_another(room: int, images: int, rows: int) -> None:
     for exact in (True, False):
-        check_layout(compose_concepts(board(images, rows, exact=exact), room))
+        check_layout(compose_concepts(board(images, rows, exact=exact), room, DRAFT))
 
 
-def test_the_sheet_has_every_number_and_its_sum() -> None:
-    words = [item.text for _, _, item in texts(compose_concepts(board(), 1600))]
+@pytest.mark.parametrize("room", [480, 760, 900, 1600])
+@pytest.mark.parametrize("images", [1, 6])
+def test_no_sheet_is_wider_than_its_room(room: int, images: int) -> None:
+    block = compose_concepts(board(images), room, DRAFT)
+    assert block.width <= room  # so its text is as large in print as it is set
+    if room < 900:
+        assert block.width == room
+
+
+@pytest.mark.parametrize("room", [480, 1600])
+def test_the_sheet_has_every_number_and_its_sum(room: int) -> None:
+    words = [item.text for _, _, item in texts(compose_concepts(board(), room, DRAFT))]
+    assert words.count("logit 3.50") == 2
     assert words.count("+3.25") == 2
     assert words.count("-0.75") == 2
     assert words.count("3.50") == 2
@@ -62,15 +74,22 @@ def test_the_sheet_has_every_number_and_its_sum() -> None:
     assert any("not explained" in text for text in words)
 
 
+def test_a_narrow_sheet_names_each_concept_once_and_breaks_the_names_of_images() -> None:
+    words = [item.text for _, _, item in texts(compose_concepts(board(), 480, DRAFT))]
+    assert words.count("tiger cat, Egyptian cat, tabby") == 3
+    assert words.count("holiday-") == 2
+    assert {"num…-0.jpg", "num…-1.jpg"} <= set(words)
+
+
 def test_what_does_not_add_up_has_no_sum() -> None:
-    words = [item.text for _, _, item in texts(compose_concepts(board(exact=False), 1600))]
+    words = [item.text for _, _, item in texts(compose_concepts(board(exact=False), 1600, DRAFT))]
     assert "3.50" not in words
     assert words.count("logit 1.00") == 2  # of the rest alone
 
 
 def test_the_curve_marks_the_chosen_number() -> None:
     curve = ErrorCurve(list(range(2, 21)), [0.9 / count for count in range(2, 21)], 7)
-    block = compose_concepts(replace(board(), curve=curve), 1600)
+    block = compose_concepts(replace(board(), curve=curve), 1600, DRAFT)
     check_layout(block)
     assert any(item.text.startswith("7 concepts") for _, _, item in texts(block))
 
@@ -92,20 +111,20 @@ def sheet(adds: tuple[float, ...] = ADDS, *, exact: bool = True) -> ImageConcept
 @pytest.mark.parametrize("exact", [True, False])
 def test_no_text_of_an_images_sheet_lies_over_another(room: int, count: int, *, exact: bool) -> None:
     adds = tuple((-1) ** at * (at + 1) / 3 for at in range(count))
-    block = compose_image_concepts(sheet(adds, exact=exact), room)
+    block = compose_image_concepts(sheet(adds, exact=exact), room, DRAFT)
     words = [item for _, _, item in texts(block)]
     assert rasterize(block, 1.0).size == (block.width, block.height)
     assert words
 
 
 def test_the_bars_of_an_image_end_where_the_score_is() -> None:
-    block = compose_image_concepts(sheet(), 1600)
+    block = compose_image_concepts(sheet(), 1600, DRAFT)
     words = [item.text for _, _, item in texts(block)]
     assert {"+3.25", "-0.75", "0", "+0.50", "+1.00", "4.00", "the logit"} <= set(words)
 
 
 def test_each_bar_begins_where_the_one_before_ends() -> None:
-    block = compose_image_concepts(sheet((3.0, -2.0, 1.0)), 1600)
+    block = compose_image_concepts(sheet((3.0, -2.0, 1.0)), 1600, DRAFT)
     bars = sorted(
         (top, left, left + item.width)
         for left, top, item in block.leaves()
@@ -120,7 +139,7 @@ def test_each_bar_begins_where_the_one_before_ends() -> None:
 
 
 def test_many_concepts_share_a_bar_and_still_add_up() -> None:
-    block = compose_image_concepts(sheet(tuple([0.1] * 30)), 1600)
+    block = compose_image_concepts(sheet(tuple([0.1] * 30)), 1600, DRAFT)
     words = [item.text for _, _, item in texts(block)]
     assert "16 further concepts" in words
     assert "+1.60" in words

@@ -243,7 +243,7 @@ def _foot(found: ConceptsFound, columns: int, images: int) -> list[str]:
         )
     if found.concepts and not any(one.name for one in found.concepts):
         what = "the classes that it alone would give" if found.how == "exact" else "classes of images with much of it"
-        lines.append(f"Under the number of a concept: {what}.")
+        lines.append(f"A concept is called by {what}.")
     return lines
 
 
