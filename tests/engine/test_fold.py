@@ -573,7 +573,7 @@ def test_make_twin_leaves_what_has_no_pair_alone() -> None:
     assert twin.net is net
 
 
-def test_finding_pairs_does_not_import_torchs_compiler() -> None:
+def test_watching_a_network_does_not_import_torchs_compiler() -> None:
     code = """
 import sys
 import torch
@@ -581,6 +581,10 @@ from torch import nn
 from cnnviz_cli.engine.twins import find_twin
 net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
 assert find_twin(net, torch.zeros(1, 3, 8, 8), ()) is not None
+from cnnviz_cli.models.inspect.outputs import NetworkOutput, find_values
+likely = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Sigmoid()).eval()
+returned = NetworkOutput.from_output(likely(torch.zeros(1, 3, 2, 2)), None)
+assert find_values(likely, (3, 2, 2), returned).values == "probabilities"
 assert "sympy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

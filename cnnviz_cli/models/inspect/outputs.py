@@ -344,6 +344,11 @@ class _OriginTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.found: list[str] = []
         self._known: dict[int, tuple[Tensor, str]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler to keep it from this class, which takes a second."""
+        return False
+
     def watch(self, net: Callable[[Tensor], Any], image: Tensor, head: str) -> Any:
         try:
             with self:
