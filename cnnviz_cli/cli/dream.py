@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnviz_cli.cli.flags import Config, Flags, Quiet, with_settings
 from cnnviz_cli.cli.process import gc_disabled
+from cnnviz_cli.cli.running import HowToRun, RunKind, carry_out
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, PlaceFields
-from cnnviz_cli.core.errors import ExitCode, UsageError
+from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.families import DREAM, SELECTOR
 from cnnviz_cli.core.text import escape_text
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.load import LoadedSettings
     from cnnviz_cli.config.settings import Settings
+    from cnnviz_cli.core.report import Reporter
+    from cnnviz_cli.files.inputs.search import Source
+    from cnnviz_cli.files.output.shards import Shard
     from cnnviz_cli.run import Outcome
+    from cnnviz_cli.run.dream_run import DreamPlan
 
 _SETTINGS = {
     *NetworkFields.model_fields, *(OutputFields.model_fields.keys() - {"unit"}), *PlaceFields.model_fields,
@@ -64,53 +71,47 @@ def _run(
     ] = "auto",
     _debug: Debug = False,
 ) -> int:
-    from cnnviz_cli.cli.preflight import find_sources, load_request, with_output_folder
-    from cnnviz_cli.cli.reporters import make_reporter
-    from cnnviz_cli.cli.run_end import check_report, end_run
     from cnnviz_cli.cli.run_summary import print_dream_plan, print_dreams
-    from cnnviz_cli.cli.sharding import choose_shard
-    from cnnviz_cli.cli.text_layout import count_noun
 
-    given = bool(images or flags.get(("files_from",)))
-    defaults = {(DREAM.name, SELECTOR): (DREAM.with_images,)} if given else {}
-    loaded = load_request(DREAM.name, flags, config, defaults=defaults)
-    settings = _settings(loaded, images=given)
-    part = choose_shard(shard, os.environ)
-    sources = find_sources(images or [], settings) if given else []
-    if ("output",) not in loaded.origins:
-        settings = with_output_folder(DREAM.name, settings, sources, part.shard)
-    reporter = make_reporter(quiet=quiet)
+    loaded, given = _load(flags, config, images=bool(images or flags.get(("files_from",))))
+    kind = RunKind(DREAM.name, _describe, _execute, print_dream_plan, print_dreams)
+    how = HowToRun(quiet=quiet, as_json=as_json, dry_run=dry_run, force=force, shard=shard)
+    return carry_out(kind, loaded, images or [], how, _settings(loaded, images=given))
 
-    def report(outcome: Outcome) -> int:
-        return end_run(outcome, settings, images or [], part, reporter, print_dreams, as_json=as_json, quiet=quiet)
 
-    if part.shard.label:
-        reporter.say(f"shard {part.shard.index} of {part.shard.count} ({part.origin})")
-    if not dry_run:
-        check_report(settings, part)
-    if not (force or dry_run) and os.path.lexists(settings.output / part.shard.journal):
-        from cnnviz_cli.run.rerun import conclude_if_done
+def _load(flags: Flags, config: Path | None, *, images: bool) -> tuple[LoadedSettings, bool]:
+    """The settings with the default method of a command with or without images, and whether there are any: a file of
+    settings may name a list of them, too."""
+    from cnnviz_cli.cli.preflight import load_request
 
-        finished = conclude_if_done(DREAM.name, settings, sources, reporter, shard=part.shard)
-        if finished is not None:
-            return report(finished)
-    weights = "" if settings.weights == "DEFAULT" else f" ({settings.weights})"
-    what = count_noun(len(sources), "image") if sources else "from noise"
-    reporter.say(f"{what}, {settings.model}{weights}: loading")
-    force = force and not part.restarted
-    if settings.engine == "ray" and not dry_run:
+    loaded = load_request(
+        DREAM.name, flags, config, defaults={(DREAM.name, SELECTOR): (DREAM.with_images,)} if images else {}
+    )
+    return (loaded, images) if images or loaded.settings.files_from is None else _load(flags, config, images=True)
+
+
+def _describe(settings: Settings, sources: Sequence[Source], reporter: Reporter) -> DreamPlan:
+    with gc_disabled():
+        from cnnviz_cli.run.dream_run import describe_dreams
+    return describe_dreams(settings, sources, reporter)
+
+
+def _execute(
+    settings: Settings,
+    sources: Sequence[Source],
+    reporter: Reporter,
+    *,
+    shard: Shard,
+    force: bool,
+    local_rank: int | None,
+) -> Outcome:
+    if settings.engine == "ray":
         from cnnviz_cli import cluster
 
-        return report(cluster.execute(DREAM.name, settings, sources, reporter, shard=part.shard, force=force))
+        return cluster.execute(DREAM.name, settings, sources, reporter, shard=shard, force=force)
     with gc_disabled():
-        from cnnviz_cli.run import dream_run  # imports torch, which takes seconds
-    if dry_run:
-        print_dream_plan(dream_run.describe_dreams(settings, sources, reporter), settings.output, as_json=as_json)
-        return ExitCode.OK
-    outcome: Outcome = dream_run.execute_dreams(
-        settings, sources, reporter, shard=part.shard, force=force, local_rank=part.local_rank
-    )
-    return report(outcome)
+        from cnnviz_cli.run.dream_run import execute_dreams
+    return execute_dreams(settings, sources, reporter, shard=shard, force=force, local_rank=local_rank)
 
 
 def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:

@@ -10,8 +10,9 @@ import typer
 
 from cnnviz_cli.cli import completion
 from cnnviz_cli.cli.evaluate_runs import finished_runs, judge_finished_runs
-from cnnviz_cli.cli.explain import HowToRun, run_command
+from cnnviz_cli.cli.explain import run_command
 from cnnviz_cli.cli.flags import Config, Flags, Force, Quiet, ShardOption, with_settings
+from cnnviz_cli.cli.running import HowToRun
 from cnnviz_cli.cli.typer_base import AsJson, Debug, build_command
 from cnnviz_cli.config.evaluate_fields import MAPS, QUICK, QUICK_METHODS
 from cnnviz_cli.core.errors import UsageError

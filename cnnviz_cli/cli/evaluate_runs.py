@@ -8,8 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from cnnviz_cli.cli.explain import HowToRun, describe_request, run_command, run_request
+from cnnviz_cli.cli.explain import explaining, run_command
 from cnnviz_cli.cli.flags import Flags
+from cnnviz_cli.cli.running import HowToRun, describe_request, run_request
 from cnnviz_cli.config.evaluate_fields import MAPS, QUICK, QUICK_METHODS
 from cnnviz_cli.config.fields import NetworkFields, OutputFields, QuestionFields
 from cnnviz_cli.config.names import SettingPath, flag_name
@@ -186,6 +187,7 @@ def _judge_several(
     from cnnviz_cli.cli.sharding import choose_shard
     from cnnviz_cli.run.joined_runs import refuse_joined_in_the_way, run_names
 
+    kind = explaining(EVALUATE)
     part, reporter = choose_shard(how["shard"], os.environ), make_reporter(quiet=how["quiet"])
     names = run_names([one.root for one in runs])
     loaded = [load_request(EVALUATE, with_finished_run(flags, one, methods), config) for one in runs]
@@ -199,7 +201,7 @@ def _judge_several(
         with_finished_run({}, run, (), output / name)
     several = {name: one.model_copy(update={"output": output / name}) for name, one in several.items()}
     if how["dry_run"]:
-        plans = {name: describe_request(EVALUATE, one, sources, part, reporter) for name, one in several.items()}
+        plans = {name: describe_request(kind, one, sources, part, reporter) for name, one in several.items()}
         print_dry_runs(plans, output, as_json=how["as_json"])
         return ExitCode.OK
     refuse_joined_in_the_way(output, first.format)
@@ -207,7 +209,7 @@ def _judge_several(
     outcomes: dict[str, Outcome] = {}
     for name, one in several.items():
         reporter.say(f"{escape_text(name, 100)}, one of {len(several)} runs:")
-        outcomes[name] = run_request(EVALUATE, one, sources, part, reporter, force=how["force"])
+        outcomes[name] = run_request(kind, one, sources, part, reporter, force=how["force"])
         if outcomes[name].status == "interrupted":
             break
     return _join(several, outcomes, output, images, part, reporter, quiet=how["quiet"], as_json=how["as_json"])

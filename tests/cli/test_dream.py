@@ -69,6 +69,16 @@ def test_classes_are_painted_from_noise(dream: Command, cnnviz: Command, tmp_pat
     assert cnnviz("verify", tmp_path / "o").out == "all listed files are unchanged\n"
 
 
+def test_a_list_of_images_in_a_file_of_settings_is_painted_into(dream: Command, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{photo}\n", encoding="utf-8")
+    config = tmp_path / "own.yaml"
+    config.write_text(f"files_from: {tmp_path / 'list.txt'}\n", encoding="utf-8")
+    done = dream("-c", config, "--layer", "high", "--dry-run", "-o", tmp_path / "o")
+    assert done.code == 0, done.err
+    assert done.err.startswith("1 image, ")
+    assert "octaves" in done.out
+
+
 def test_a_second_run_has_nothing_to_do_and_other_settings_paint_anew(dream: Command, tmp_path: Path) -> None:
     asked = ("--target", "1", "--number", "2", "--steps", "2", "-o", tmp_path / "o")
     dream(*asked)
