@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +22,10 @@ from cnnviz_cli.models.spec.catalog import PACKAGED, model_facts
 SIDES = (64, 56, 96, 112, 128, 160, 224)
 """Inputs to try, in pixels; the first that a network takes is its smallest. 56 and 112 are for patches of 14."""
 
-KNOWN_SIDES = {"inception_v3": 112, "maxvit_t": 224}
-"""What `smallest` finds after the longest searches; `small` sees to it that they stay right."""
+KNOWN_SIDES = {"inception_v3": 112, "maxvit_t": 224, "alexnet": 96} | dict.fromkeys(
+    ("efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf"), SIDES[0]
+)
+"""What `smallest` finds for networks that are asked for often; `small` sees to it that they stay right."""
 
 _POOL = 4_194_301
 """Numbers that are drawn; every tensor takes its values from somewhere among them, a larger one again and again."""
@@ -70,6 +72,14 @@ def filled(name: str, side: int) -> nn.Module:
     with _no_parameters():
         net = _built(name, side).eval()
     _fill(net, seed=sum(name.encode()))
+    return net
+
+
+def narrow(build: Callable[[], nn.Module]) -> nn.Module:
+    """What a constructor makes, in eval mode, with values like those of `filled`."""
+    with _no_parameters():
+        net = build().eval()
+    _fill(net, seed=0)
     return net
 
 

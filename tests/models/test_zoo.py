@@ -1,13 +1,14 @@
 """Every family's default method on every classifier of torchvision's, through the real engine.
 
-Weights are random and inputs small (tools/zoo.py): the whole zoo then takes minutes and less than 4 GB, and one network
-of each family takes seconds. No test of this file knows how a network is built; all it asks for is a name.
+Weights are random and inputs small (tools/zoo.py): the whole zoo then takes minutes and less than 4 GB. Of each family
+one network is quick: the smallest by its name, or where that takes seconds one as torchvision's classes build it, of a
+few narrow blocks.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 import zoo
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
 
 from cnnviz_cli.core.families import FAMILIES
 from cnnviz_cli.core.method import InputSpec, Recipe, find_method
@@ -31,11 +33,21 @@ from cnnviz_cli.render.scaling import state_of
 from cnnviz_cli.run.session import method_context
 
 QUICK = (
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
-    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5",
-    "squeezenet1_1", "swin_t", "vgg11", "vit_b_32",
+    "alexnet", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small",
+    "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11",
 )  # fmt: skip
-"""One of each family."""
+"""One of each family whose smallest is quick."""
+
+NARROW: Mapping[str, Callable[[], nn.Module]] = {
+    "convnext": lambda: models.ConvNeXt([CNBlockConfig(8, 16, 2), CNBlockConfig(16, None, 2)]),
+    "densenet": lambda: models.DenseNet(4, (2, 2, 2, 2), 8, bn_size=2),
+    "maxvit": lambda: models.MaxVit((64, 64), 8, 2, [8, 8, 16, 16], [1, 1, 2, 1], 4, 0.0),
+    "swin_transformer": lambda: models.SwinTransformer([4, 4], 8, [2, 2], [2, 4], [2, 2]),
+    "vision_transformer": lambda: models.VisionTransformer(64, 16, 2, 2, 16, 32),
+}
+"""Those of the other families, by torchvision's module. They take inputs of `SIDE`."""
+
+SIDE = 64
 
 ZOO = [name for name in model_names("classification") if name not in PACKAGED]
 
@@ -65,14 +77,26 @@ def test_one_of_each_family_is_quick() -> None:
     def module(name: str) -> str:
         return str(models.get_model_builder(name).__module__)
 
-    assert {module(name) for name in ZOO} == {module(name) for name in QUICK}
+    quick = [module(name) for name in QUICK] + [f"torchvision.models.{name}" for name in NARROW]
+    assert sorted({module(name) for name in ZOO}) == sorted(quick)
     assert len(ZOO) == 80
 
 
 @pytest.mark.parametrize("name", params(ZOO))
 def test_every_default_method(name: str) -> None:
     found = zoo.small(name)
-    net, layers, side = move_to_device(found.net, torch.device("cpu")), found.layers, found.side
+    check_default_methods(found.net, found.layers, found.side)
+
+
+@pytest.mark.parametrize("family", NARROW)
+def test_every_default_method_of_a_narrow_one(family: str) -> None:
+    net = zoo.narrow(NARROW[family])
+    assert type(net).__module__ == f"torchvision.models.{family}"
+    check_default_methods(net, probe_layers(net, (3, SIDE, SIDE), family), SIDE)
+
+
+def check_default_methods(net: nn.Module, layers: ModelLayers, side: int) -> None:
+    net = move_to_device(net, torch.device("cpu"))
     recipes = recipes_of(net, layers, side)
     pictures = zoo.batch(2, side)
     before = state_of_net(net)
