@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 import cnnviz_cli
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.core.records import Cost, ImageRecord, Output, Prediction, Summary
+from cnnviz_cli.models.load.loaded_model import load_model
+from cnnviz_cli.models.spec.catalog import model_names
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,19 @@ class Result:
 
 
 Command = Callable[..., Result]
+
+_LOADED: dict[str, Any] = {}
+
+
+def load_once(load: Callable[..., Any], name: str, weights: str, **how: Any) -> Any:
+    """Of a network that is the same each time, what this process has loaded already: no run changes a network."""
+    known = name in ("nets:classifier", "nets:templates", *model_names())
+    if not known or not weights.startswith(("DEFAULT", "random:")):
+        return load(name, weights, **how)
+    key = repr((name, weights, {about: value for about, value in how.items() if about != "reporter"}))
+    if key not in _LOADED:
+        _LOADED[key] = load(name, weights, **how)
+    return _LOADED[key]
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +62,20 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def cnnviz(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command line, in this process alone: of so few images, processes that read and draw take longer to start."""
+    """The command line, in this process alone: of so few images, processes that read and draw take longer to start.
+
+    A network is loaded once, and a shard waits for no other, since none is at work."""
+    loaders = [importlib.import_module(f"cnnviz_cli.run.{name}") for name in ("session", "dry_run")]
+    waiting = [importlib.import_module(f"cnnviz_cli.run.{name}") for name in ("looking", "scales")]
 
     def run(*arguments: str | Path) -> Result:
         with monkeypatch.context() as patch:
+            for module in loaders:
+                if module.load_model is load_model:
+                    patch.setattr(module, "load_model", partial(load_once, load_model))
+            for module in waiting:
+                patch.setattr(module, "_START_SECONDS", 0.0)
+                patch.setattr(module, "_POLL_SECONDS", 0.01)
             if arguments[:1] != ("config",):  # which tells of the environment
                 patch.setenv("CNNVIZ_WORKERS", "0")
             code = main([str(argument) for argument in arguments])
