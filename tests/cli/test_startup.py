@@ -57,8 +57,9 @@ NEEDED = {
 
 
 @pytest.mark.parametrize("line", NEEDED)
-def test_a_command_imports_what_it_needs(line: str, tmp_path: Path) -> None:
+def test_a_command_imports_what_it_needs(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (30, 20), "red").save(tmp_path / "photo.png")
+    monkeypatch.setenv("CNNVIZ_WORKERS", "0")
     script = [sys.executable, "-c", IMPORTED, ",".join(WATCHED), *line.split()]
     done = subprocess.run(script, capture_output=True, text=True, check=True, cwd=tmp_path)
     found = (done.stdout.splitlines() or [""])[-1].split()

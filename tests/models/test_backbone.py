@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -43,9 +44,14 @@ DEFAULT = {
     "ssd300_vgg16": "backbone.features",
     "ssdlite320_mobilenet_v3_large": "backbone.features.0",
 }
-SLOW = ("ssd300_vgg16", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn")
+SLOW = (
+    "ssd300_vgg16", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn",
+    "deeplabv3_resnet101", "fcn_resnet101", "fasterrcnn_mobilenet_v3_large_fpn",
+)  # fmt: skip
+"""Those that are like another but for a longer trunk or one more head."""
 
 
+@cache
 def layers_of(name: str, side: int = 64) -> ModelLayers:
     """With a small picture, which detectors are told to see as it is."""
     net: Any = zoo.build_blank(name)[0].eval()

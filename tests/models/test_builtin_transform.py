@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.geometry import shorter_side
 from cnnviz_cli.models.input.builtin_transform import BuiltinTransform, preset_for
-from cnnviz_cli.models.input.input_overrides import InputOverrides
+from cnnviz_cli.models.input.input_overrides import InputOverrides, apply_overrides
 from cnnviz_cli.models.input.preprocessing import Preprocessing
 from cnnviz_cli.models.load import zoo
+from cnnviz_cli.models.load.built_model import set_eval_mode
 from cnnviz_cli.models.load.loaded_model import load_model
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -45,6 +47,12 @@ class Detects(nn.Module):
             for one in maps
         ]
         return self.prepares.postprocess(found, inputs.image_sizes, sizes)
+
+
+@cache
+def blank(name: str) -> tuple[Any, Any]:
+    """Of torchvision's network without weights, which is not changed; and its preset."""
+    return zoo.build_blank(name)
 
 
 def photo(size: tuple[int, int]) -> Image.Image:
@@ -77,7 +85,7 @@ def test_it_knows_what_the_transform_does(height: int, width: int, settings: Any
 @pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"])
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (100, 100), (33, 31), (1000, 400), (400, 1000), (1600, 900)])
 def test_what_torchvisions_see_is_pixel_for_pixel_the_input(name: str, size: tuple[int, int]) -> None:
-    net: Any = zoo.build_blank(name)[0].eval()
+    net: Any = blank(name)[0].eval()
     preset = preset_for(net, Preprocessing(1, 1, (), ()), name)
     given, view, _ = preset.prepare(photo(size))
     inputs, _ = net.transform(given[None])
@@ -117,7 +125,7 @@ def test_a_marked_patch_is_where_the_view_says(net: Detects, size: tuple[int, in
     ],
 )
 def test_presets_of_torchvisions(name: str, expected: tuple[Any, ...]) -> None:
-    preset = preset_for(zoo.build_blank(name)[0], Preprocessing(1, 1, (), ()), name)
+    preset = preset_for(blank(name)[0], Preprocessing(1, 1, (), ()), name)
     assert (preset.mode, preset.crop, preset.most, preset.side, preset.fill) == expected
     assert (preset.mean, preset.std) == ((0.0,) * 3, (1.0,) * 3)
 
@@ -227,12 +235,15 @@ def test_what_is_wanted_of_a_preset_for_whole_photographs() -> None:
 
 def test_what_is_wanted_of_a_detector(reporter: Any) -> None:
     name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    net, preset = blank(name)
+    set_eval_mode(net)
 
     def loaded(**wanted: Any) -> Preprocessing:
-        return load_model(name, "random:0", overrides=InputOverrides(**wanted), reporter=reporter).preprocessing
+        return apply_overrides(net, preset_for(net, preset, name), InputOverrides(**wanted), name)[0]
 
-    assert loaded(mode="full") == loaded()
-    assert loaded().as_json()["fill"] == MEAN
+    plain = load_model(name, "random:0", reporter=reporter).preprocessing
+    assert loaded(mode="full") == loaded() == plain
+    assert plain.as_json()["fill"] == MEAN
     limited = loaded(most=500)
     assert limited.most == 500
     assert limited.prepare(photo((800, 400)))[0].shape == (3, 320, 480)

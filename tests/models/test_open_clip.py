@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,12 @@ def packed(net: torch.nn.Module) -> bytes:
 
 def files(config: dict[str, Any], preprocess: Any = PREPROCESS) -> dict[str, bytes]:
     stated = {"model_cfg": config, "preprocess_cfg": preprocess}
-    return {"open_clip_config.json": as_json(stated), "open_clip_model.safetensors": packed(make(config))}
+    return {"open_clip_config.json": as_json(stated), "open_clip_model.safetensors": weights_of(json.dumps(config))}
+
+
+@cache
+def weights_of(config: str) -> bytes:
+    return packed(make(json.loads(config)))
 
 
 @pytest.fixture(autouse=True)
