@@ -135,16 +135,16 @@ def at_batch(size: int, fate: Fate, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_files_do_not_depend_on_the_number_of_replicas(
     settings: dict[str, Any], tmp_path: Path, forked: list[int]
 ) -> None:
-    sources = photographs(tmp_path / "in", 20)
+    sources = photographs(tmp_path / "in", 13)  # four batches of three
     run(tmp_path / "1", sources, **settings)
     for count in ("2", "4"):
         heard = Listener()
         assert run(tmp_path / count, sources, heard, replicas=count, **settings).status == "partial"
         assert sorted(heard.done_) == sorted(source.name for source in sources)
-        assert heard.begun == 20
+        assert heard.begun == 13
     one, two, four = (files_of(tmp_path / count) for count in "124")
     assert one == two == four
-    assert len(one) >= 20
+    assert len(one) >= 13
     assert len(forked) == 6
 
 
@@ -153,17 +153,17 @@ def test_the_files_do_not_depend_on_the_cores(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     sources = photographs(tmp_path / "in", 12)
     found = []
-    for cores in (1, 2, 4):
+    for cores in (1, 3):
         monkeypatch.setattr(replica_plan, "usable_cores", lambda cores=cores: cores)
         torch.set_num_threads(2)
         run(tmp_path / str(cores), sources, workers="auto")
         assert torch.get_num_threads() == 1
         found.append(files_of(tmp_path / str(cores)))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_shards_and_archives_are_shared_out_as_well(tmp_path: Path) -> None:
-    photographs(tmp_path / "in", 20)
+    photographs(tmp_path / "in", 12)
     with tarfile.open(tmp_path / "in.tar.gz", "w:gz") as archive:
         for path in sorted((tmp_path / "in").iterdir()):
             archive.add(path, path.name)
@@ -335,7 +335,7 @@ def test_a_broken_off_figure_is_swept_away(tmp_path: Path, monkeypatch: pytest.M
 
 
 SCRIPT = """
-import importlib, os, sys
+import importlib, os, sys, time
 sys.path[:] = {path!r}
 import torch
 torch.set_num_threads(1)
@@ -354,6 +354,8 @@ class Slow(Listener):
     def done(self, record):
         super().done(record)
         print("done", flush=True)
+        if len(self.done_) == 1:
+            time.sleep(600)  # until what the test does to it
 with handle_signals():
     outcome = run(Path({out!r}), listed(Path({images!r})), Slow(), replicas="2", batch_size="1")
 print(outcome.status, flush=True)
@@ -384,7 +386,7 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_is_heard_by_one(number: signal.Signals, tmp_path: Path) -> None:
-    sources = photographs(tmp_path / "in", 90)
+    sources = photographs(tmp_path / "in", 20)
     process, pids = start(tmp_path)
     os.killpg(process.pid, number)
     assert process.stdout is not None
@@ -398,7 +400,7 @@ def test_a_signal_to_all_processes_is_heard_by_one(number: signal.Signals, tmp_p
 
 
 def test_replicas_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
-    sources = photographs(tmp_path / "in", 90)
+    sources = photographs(tmp_path / "in", 20)
     process, pids = start(tmp_path)
     process.kill()
     process.wait()
@@ -406,7 +408,7 @@ def test_replicas_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     process.stdout.close()
     assert all(gone(pid) for pid in pids)
     outcome = run(tmp_path / "out", sources, replicas="2", batch_size="1")
-    assert 1 <= outcome.done_before < 90
+    assert 1 <= outcome.done_before < 20
     assert files_of(tmp_path / "out") == calm(tmp_path, len(sources), batch_size="1")
 
 

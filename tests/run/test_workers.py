@@ -47,13 +47,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[b
 def test_the_files_do_not_depend_on_who_reads_and_draws(
     settings: dict[str, Any], tmp_path: Path, sources: list[Source], started: list[subprocess.Popen[bytes]]
 ) -> None:
-    for workers in ("0", "1", "3"):
+    assert run(tmp_path / "0", sources, workers="0", **settings).status == "partial"
+    for workers in ("1", "2") if not settings else ("2",):
         heard = Listener()
         assert run(tmp_path / workers, sources, heard, workers=workers, **settings).status == "partial"
         assert heard.done_ == [source.name for source in sources]
-    assert files_of(tmp_path / "0") == files_of(tmp_path / "1") == files_of(tmp_path / "3")
+        assert files_of(tmp_path / workers) == files_of(tmp_path / "0")
     assert len(files_of(tmp_path / "0")) >= len(sources)
-    assert len(started) == 4
+    assert len(started) == (3 if not settings else 2)
 
 
 def test_a_process_keeps_the_memory_of_an_image_for_the_next_one_unless_it_is_told_otherwise(
@@ -196,7 +197,7 @@ def test_a_bug_in_a_process_is_told_with_its_traceback(
 
 @pytest.mark.usefixtures("started")
 def test_an_interruption_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
-    sources = photographs(tmp_path / "in", 60)
+    sources = photographs(tmp_path / "in", 24)  # more than are read ahead
 
     def stop(count: int) -> None:
         if count == 2:
@@ -267,7 +268,7 @@ def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_more_is_read_ahead_than_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = photographs(tmp_path / "in", 40)
+    sources = photographs(tmp_path / "in", 24)
     asked: list[str] = []
     genuine = WorkerProcess.read
 
