@@ -7,9 +7,11 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,7 +25,7 @@ from cnnviz_cli.core.records import Prediction
 from cnnviz_cli.tasks.spec import tasks
 
 PACKAGE = Path(cnnviz_cli.methods.__file__).parents[1]
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.parent, path.name))
 ROOMS = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
 
 # room -> the rooms it may import, besides itself.
@@ -52,15 +54,47 @@ def room(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
+class Import(NamedTuple):
+    """One statement of a file, whether it stands in a function, and whether it is for types alone."""
+
+    statement: ast.Import | ast.ImportFrom
+    in_function: bool
+    for_types: bool
+
+    def modules(self) -> set[str]:
+        """The dotted names of what is imported, each perhaps a name within a module."""
+        module = "" if isinstance(self.statement, ast.Import) else f"{self.statement.module}."
+        return {f"{module}{name.name}" for name in self.statement.names}
+
+
+@cache
+def read(path: Path) -> tuple[list[Import], set[str]]:
+    """The imports of a file, and its texts. All files are walked through once: that takes most of the time here."""
+    found: list[Import] = []
+    texts: set[str] = set()
+
+    def visit(node: ast.AST, in_function: bool, for_types: bool) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(Import(node, in_function, for_types))
+            return
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+        in_function = in_function or isinstance(node, ast.FunctionDef)
+        for_types = for_types or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for child in ast.iter_child_nodes(node):
+            visit(child, in_function, for_types)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), in_function=False, for_types=False)
+    return found, texts
+
+
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
-            found |= {f"{node.module}.{name.name}" for name in node.names}
+    for one in read(path)[0]:
+        found |= one.modules()
+        if isinstance(one.statement, ast.ImportFrom):
+            assert one.statement.level == 0, f"{path}: relative import"
+            found.add(one.statement.module or "")
     return found
 
 
@@ -92,12 +126,7 @@ def test_no_name_of_a_method_a_measure_or_a_task_is_known_outside_its_file(path:
     names |= {name for task in tasks() for name in (task.name, task.word)} - {*Prediction.model_fields, "text"}
     names |= {name for one in measures() for name in (one.name, *one.column_names)}
     names |= STUDIES.keys()
-    strings = {
-        node.value
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    assert not strings & names
+    assert not read(path)[1] & names
 
 
 def test_methods_measures_tasks_and_core_import_no_torch() -> None:
@@ -178,20 +207,12 @@ def module_of(name: str) -> str | None:
 
 def imported_modules(path: Path, *, types: bool, functions: bool) -> set[str]:
     """The package's modules that a file imports: at import, and if asked for types alone or within functions."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    left_out = {
-        node
-        for outer in ast.walk(tree)
-        if (isinstance(outer, ast.FunctionDef) and not functions)
-        or (isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING" and not types)
-        for node in ast.walk(outer)
+    found = {
+        module_of(name)
+        for one in read(path)[0]
+        if (functions or not one.in_function) and (types or not one.for_types)
+        for name in one.modules()
     }
-    found: set[str | None] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import) and node not in left_out:
-            found |= {module_of(name.name) for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node not in left_out:
-            found |= {module_of(f"{node.module}.{name.name}") for name in node.names}
     return {name for name in found if name and MODULES[name] != path}
 
 
@@ -243,8 +264,10 @@ def names_that_are_near() -> list[str]:
     """Files of one folder whose names differ by one letter, but for methods, which have the names of their papers."""
     return [
         f"{path.relative_to(PACKAGE)} {other.relative_to(PACKAGE)}"
-        for path, other in combinations(FILES, 2)
-        if path.parent == other.parent and path.parent.name != "methods" and near(path.stem, other.stem)
+        for folder, paths in groupby(FILES, lambda path: path.parent)
+        if folder.name != "methods"
+        for path, other in combinations(paths, 2)
+        if near(path.stem, other.stem)
     ]
 
 
