@@ -33,19 +33,20 @@ class Crossing:
         self._within = False
         self._importing = 0
 
-    def called(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """What `sys.setprofile` calls."""
+    def called(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        """What `sys.settrace` calls at each call, and within a module that is imported until it returns."""
         code = frame.f_code
         if not code.co_filename.startswith(f"{PACKAGE}/"):
-            return
+            return None
         if code.co_name == "<module>":
             self._importing += {"call": 1, "return": -1}.get(event, 0)
-        if event != "call" or self._importing:
-            return
-        file = code.co_filename.removeprefix(f"{PACKAGE}/")
-        self.whole.add(file)
-        if self._within and self.path[-1:] != [file]:
-            self.path.append(file)
+            return self.called
+        if not self._importing:
+            file = code.co_filename.removeprefix(f"{PACKAGE}/")
+            self.whole.add(file)
+            if self._within and self.path[-1:] != [file]:
+                self.path.append(file)
+        return None
 
     def opened(self, event: str, arguments: tuple[Any, ...]) -> None:
         """What `sys.addaudithook` calls."""
@@ -58,13 +59,13 @@ def crossing() -> Crossing:
     found = Crossing()
     sys.addaudithook(found.opened)
     with tempfile.TemporaryDirectory() as folder:
-        threading.setprofile(found.called)
-        sys.setprofile(found.called)
+        threading.settrace(found.called)
+        sys.settrace(found.called)
         try:
             code = cnnviz(["gradcam", *IMAGES, "--workers", "0", "--batch-size", "1", "-q", "-o", folder])
         finally:
-            sys.setprofile(None)
-            threading.setprofile(None)
+            sys.settrace(None)
+            threading.settrace(None)
     if code:
         raise SystemExit(f"cnnviz gradcam ended with {code}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import tiny
 import torch
 from engine.test_stream import Noisy
 from running import given_for
+from torch import Tensor
 
 from cnnviz_cli.core.needs import INPUT, GradientOver, Scores
 from cnnviz_cli.engine import Plan, observe
@@ -21,9 +23,13 @@ NEED = Scores(Noisy(at=INPUT))
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    torch._dynamo.reset()
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     take_notes()
+
+
+@pytest.fixture
+def real_compiler() -> None:
+    torch._dynamo.reset()
 
 
 def scores(net: torch.nn.Module, **how: bool) -> torch.Tensor:
@@ -33,9 +39,29 @@ def scores(net: torch.nn.Module, **how: bool) -> torch.Tensor:
     return seen.evidence[NEED]
 
 
-def test_a_compiled_network_repeats_the_scores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In the place of torch's compiler, which takes ten seconds, one that changes nothing: what it is asked to do, and
+    how many inputs what it made is given."""
+    done: list[str] = []
+
+    def compile_nothing(net: torch.nn.Module, *, dynamic: bool, options: dict[str, bool]) -> Callable[[Tensor], Tensor]:
+        assert not dynamic
+        assert options == {"freezing": True}
+        done.append(f"compile into {Path(os.environ['TORCHINDUCTOR_CACHE_DIR']).name}")
+
+        def call(inputs: Tensor) -> Tensor:
+            done.append(f"{len(inputs)} inputs")
+            scores: Tensor = net(inputs)
+            return scores
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    return done
+
+
+def assert_scores_are_repeated(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("cnnviz_cli.engine.stream.MOST_INPUTS", 2)  # 5 variants: two chunks, and one that stays eager
     net = tiny.build(tiny.Residual).float()
     expected = scores(net)
@@ -47,10 +73,44 @@ def test_a_compiled_network_repeats_the_scores(
     assert torch.equal(scores(net, compile=True), first)
     assert take_notes() == []
     assert capfd.readouterr() == ("", "")
-    assert any((tmp_path / "inductor").rglob("*.cpp"))
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 
+def test_a_network_is_compiled_once_for_chunks_of_the_usual_size(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], calls: list[str]
+) -> None:
+    assert_scores_are_repeated(monkeypatch, capfd)
+    # The first chunk is tried before it counts.
+    assert calls == ["compile into inductor", *["2 inputs"] * 3, *["2 inputs"] * 2]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_compiler")
+def test_a_compiled_network_repeats_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_scores_are_repeated(monkeypatch, capfd)
+    assert any((tmp_path / "inductor").rglob("*.cpp"))
+
+
+NO_COMPILER = "since there is no C++ compiler here (the variable CXX names one)"
+
+
+def test_an_error_of_the_compiler_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = type("InvalidCxxCompiler", (Exception,), {})  # as torch calls it, and hands it on within another
+
+    def refuse(*_arguments: object, **_how: object) -> None:
+        raise type("BackendCompilerFailed", (Exception,), {"inner_exception": missing()})
+
+    net = tiny.build(tiny.Residual).float()
+    expected = scores(net)
+    monkeypatch.setattr(torch, "compile", refuse)
+    assert torch.equal(scores(net, compile=True), expected)
+    assert take_notes() == [Note(f"--compile: the network runs uncompiled, {NO_COMPILER}", is_warning=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_compiler")
 def test_without_a_compiler_it_runs_as_it_is() -> None:
     from torch._inductor import config
 
@@ -61,7 +121,7 @@ def test_without_a_compiler_it_runs_as_it_is() -> None:
     assert torch.equal(found, expected)
     (note,) = take_notes()
     assert note.is_warning
-    assert note.text.endswith("since there is no C++ compiler here (the variable CXX names one)")
+    assert note.text.endswith(NO_COMPILER)
 
 
 def test_other_scores_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
