@@ -19,7 +19,7 @@ from cnnviz_cli.models.inspect.dependence_rules import RESHAPE_OPS
 from cnnviz_cli.models.inspect.heads import zero_input
 from cnnviz_cli.models.inspect.layers import ModelLayers
 from cnnviz_cli.models.inspect.outputs import NetworkOutput
-from cnnviz_cli.models.inspect.receptive import ROI_BIT, ReceptiveFieldTracker, WindowTracker, is_whole
+from cnnviz_cli.models.inspect.receptive import ROI_BIT, ReceptiveFieldTracker, WindowTracker, is_whole, unfollowed
 
 
 def probe_layers(net: nn.Module, shape: tuple[int, int, int], model: str, head: str | None = None) -> ModelLayers:
@@ -144,6 +144,10 @@ class _ProbeHooks:
         self._started.setdefault(name, []).append(len(self.tracker.operations))
 
     def on_finish(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        with unfollowed():
+            self._finish(name, module, inputs, output)
+
+    def _finish(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         self.order[name] = self._count
         self._count += 1
         self.layers.pop(name, None)

@@ -10,9 +10,11 @@ tensor depends on: each layer that has marked its output, and whether it was cut
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -135,15 +137,17 @@ class ReceptiveFieldTracker(TorchFunctionMode):
         name = operation_name(func)
         # Looked up first: an operation in place overwrites its input's track.
         counting = () if name in MADE_LIKE else args[:1] if name in SHAPED_LIKE else (args, kwargs)
-        known = {
-            id(x): KnownTensor(self._spreads[x], self._tracks.get(x, UNKNOWN_TRACK), tuple(x.shape))
-            for x in tensors_in(counting)
-            if x in self._spreads
-        }
+        with unfollowed():
+            known = {
+                id(x): KnownTensor(spread, self._tracks.get(x, UNKNOWN_TRACK), tuple(x.shape))
+                for x in tensors_in(counting)
+                if (spread := self._spreads.get(x)) is not None
+            }
         result = func(*args, **kwargs)
         if known:
             self.max_pooled |= "max_pool" in name
-            self._follow(name, args, kwargs, known, result)
+            with unfollowed():
+                self._follow(name, args, kwargs, known, result)
         return result
 
     def _follow(
@@ -179,15 +183,21 @@ def operation_name(func: Any) -> str:
     return name.strip("_")
 
 
+def unfollowed() -> AbstractContextManager[None]:
+    """Inside, operations are ours and not the network's: nothing follows them, which would take most of the time."""
+    return torch._C.DisableTorchFunction()
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in nested tuples, lists and mappings."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        yield from tensors_in(tuple(value.values()))
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from tensors_in(item)
+            if not isinstance(item, int | float | str | None):
+                yield from tensors_in(item)
+    elif isinstance(value, Mapping):
+        yield from tensors_in(tuple(value.values()))
 
 
 WHOLE_INPUT: Box = (0.0, 0.0, 1.0, 1.0)
@@ -235,30 +245,37 @@ class WindowTracker(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        known = [(self._known[one], one) for one in tensors_in((args, kwargs)) if one in self._known]
+        with unfollowed():
+            known = [(found, one) for one in tensors_in((args, kwargs)) if (found := self._known.get(one))]
         result = func(*args, **kwargs)
         if known:
-            name = operation_name(func)
-            boxes = {box for (box, _), _ in known}
-            placed = all(usual for (_, usual), _ in known) and name not in _RESHAPE_OPS
-            box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVING_OPS else None
-            outputs = list(tensors_in(result))
-            parts = [box] * len(outputs)
-            first = known[0][1]
-            if name == "getitem":
-                parts = [_slice_box(box if placed else None, first, args[1])] * len(outputs)
-            elif name in _SPLIT_OPS and outputs:
-                parts = _split_box(box, placed, first, outputs, args, kwargs)
-            elif name in CONCAT_OPS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
-                parts = [None] * len(outputs)
-            turns = frozenset().union(*(self.turns_of(one) for _, one in known))
-            if name in _TURNING_OPS and (turn := _describe_turn(name, first, args, kwargs)):
-                turns = turns ^ {turn} if name == "flip" else turns | {turn}
-            for output, part in zip(outputs, parts, strict=True):
-                self._known[output] = (part, placed)
-                if turns:
-                    self._turns[output] = turns
+            with unfollowed():
+                self._place(func, args, kwargs, known, result)
         return result
+
+    def _place(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], known: Sequence[Any], result: Any
+    ) -> None:
+        name = operation_name(func)
+        boxes = {box for (box, _), _ in known}
+        placed = all(usual for (_, usual), _ in known) and name not in _RESHAPE_OPS
+        box = next(iter(boxes)) if len(boxes) == 1 and name not in _MOVING_OPS else None
+        outputs = list(tensors_in(result))
+        parts = [box] * len(outputs)
+        first = known[0][1]
+        if name == "getitem":
+            parts = [_slice_box(box if placed else None, first, args[1])] * len(outputs)
+        elif name in _SPLIT_OPS and outputs:
+            parts = _split_box(box, placed, first, outputs, args, kwargs)
+        elif name in CONCAT_OPS and outputs and outputs[0].shape[-2:] != first.shape[-2:]:
+            parts = [None] * len(outputs)
+        turns = frozenset().union(*(self.turns_of(one) for _, one in known))
+        if name in _TURNING_OPS and (turn := _describe_turn(name, first, args, kwargs)):
+            turns = turns ^ {turn} if name == "flip" else turns | {turn}
+        for output, part in zip(outputs, parts, strict=True):
+            self._known[output] = (part, placed)
+            if turns:
+                self._turns[output] = turns
 
 
 def _describe_turn(name: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
