@@ -69,7 +69,7 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_of_a_page_runs(
     page: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CNNVIZ_INPUT_SIZE", "96")  # a command that ends well does so at any size
+    monkeypatch.setenv("CNNVIZ_INPUT_SIZE", "64")  # a command that ends well does so at any size
     commands = [shlex.split(line, comments=True) for block in blocks(page, "") for line in block.splitlines() if line]
     assert commands
     for command in commands:
