@@ -513,8 +513,10 @@ def test_nothing_is_changed_where_a_later_picture_fails(tmp_path: Path) -> None:
     net = lived_in(tiny.Residual())
     before, around = inside(net), surroundings()
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(cnnviz_cli.ImageError, match=r"."):
+    with pytest.raises(cnnviz_cli.ImageError, match="not an image") as caught:
         explain(net, [photo(), tmp_path / "broken.png"], batch_size=1)
+    assert caught.value.where == str(tmp_path / "broken.png")
+    assert caught.value.__notes__[0] == f"in {tmp_path / 'broken.png'}"
     assert inside(net) == before
     assert surroundings() == around
 

@@ -51,6 +51,17 @@ def test_concepts_of_images_in_memory(tmp_path: Path) -> None:
     assert next(iter(again.answers.values())).adds == pytest.approx(first.adds, abs=1e-4)
 
 
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    given = [*pictures(2), tmp_path / "broken.png"]
+    with pytest.warns(UserWarning, match=r"broken\.png is left out: this is not an image") as heard:
+        found = cnnviz_cli.concepts(classifier(), given, concepts=2, preprocessing=PRE, device="cpu")
+    assert sum("broken" in str(one.message) for one in heard) == 1
+    assert [record.status for record in found.records] == ["ok", "ok", "failed"]
+    with pytest.raises(cnnviz_cli.UsageError, match="no image could be shown"):
+        cnnviz_cli.concepts(classifier(), given[2:], concepts=2, preprocessing=PRE, device="cpu")
+
+
 def test_the_same_as_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -97,7 +97,7 @@ def concepts(
     Raises:
         UsageError: the layer has values below zero, there are fewer crops than concepts, a basis is of another network,
             or an argument does not fit.
-        ModelError, ImageError, DeviceError: as of `explain`.
+        ModelError, DeviceError: as of `explain`. An image that cannot be read is left out with a warning.
     """
     section: dict[str, Any] = {
         "concepts": None if basis is not None and concepts == 10 else concepts,

@@ -92,7 +92,7 @@ def dissect(
     Raises:
         UsageError: the annotations are about none of the images, nothing is marked in them, a layer has no maps or no
             such channel, or an argument does not fit.
-        ModelError, ImageError, DeviceError: as of `explain`.
+        ModelError, DeviceError: as of `explain`. An image that cannot be read is left out with a warning.
     """
     with TemporaryDirectory(prefix="cnnviz-") as folder:
         section = {

@@ -175,6 +175,7 @@ def explain(
         UsageError: an argument that does not fit, or a method that was named and does not apply to the network.
         ModelError: the network or its weights cannot be had, cannot be copied, or its scores are not finite.
         ImageError: an image cannot be read, has no mask that fits it, or nothing of what is asked for is found in it.
+            Nothing is returned of the others, either; the error's `where`, or its words, name the image.
         DeviceError: the device is not there, or its memory does not suffice for one image.
     """
     collector = WarningCollector()

@@ -75,7 +75,7 @@ def influence(
     Raises:
         UsageError: the network ends in no linear layer, there are no training images, no class of them is known or all
             have one, or an argument does not fit.
-        ModelError, ImageError, DeviceError: as of `explain`.
+        ModelError, DeviceError: as of `explain`. An image that cannot be read is left out with a warning.
     """
     section = {
         "train": Path(train),

@@ -39,6 +39,8 @@ from cnnviz_cli.run.study import execute_study
 SETTINGS = (*NETWORK, *INPUT, *PIXELS, *OUTPUT, "score", "min_score", "width", "dpi", "fold", "batch_size", "workers")
 """Common settings that a study takes by their names; each study's function adds those it reads."""
 
+_MOST_NAMED = 10
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StudyResult:
@@ -118,7 +120,8 @@ def carry_out_study(
         renamed: arguments of the function that settings have another name than.
 
     Raises:
-        UsageError, ModelError, ImageError, DeviceError: as of `explain`.
+        UsageError, ModelError, DeviceError: as of `explain`. An image that cannot be read is left out with a warning;
+            UsageError where none is left.
     """
     collector = WarningCollector()
     try:
@@ -135,9 +138,18 @@ def carry_out_study(
     except CnnvizError as error:
         rephrase_for_python(error, renamed or {})
         raise
-    for text in collector.warnings:
+    for text in [*collector.warnings, *_left_out(found)]:
         warn(text, stacklevel=3)
     return found
+
+
+def _left_out(found: StudyResult) -> list[str]:
+    """The images that could not be read, shown or drawn, the first ten by name."""
+    why = {record.source: record.error for record in found.records if record.status == "failed"}
+    why |= {one.source: one.why for seen in found.findings.seen for one in seen.examples or ()}
+    count = max(len(why), sum(seen.unseen for seen in found.findings.seen))
+    named = [f"{escape_text(name, 200)} is left out: {error}" for name, error in list(why.items())[:_MOST_NAMED]]
+    return named if count <= len(named) else [*named, f"{count - len(named)} more are left out, as `records` say"]
 
 
 def _settings(

@@ -91,7 +91,7 @@ def tcav(
     Raises:
         UsageError: a folder is not there or has too few images, an image is on both sides, a layer has no maps, or an
             argument does not fit.
-        ModelError, ImageError, DeviceError: as of `explain`.
+        ModelError, DeviceError: as of `explain`. An image that cannot be read is left out with a warning.
     """
     named = (concepts,) if isinstance(concepts, str | PathLike) else tuple(concepts)
     if not named:
