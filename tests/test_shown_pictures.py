@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import generate  # noqa: E402
 from generate import PAINTED, PICTURES, SHOWN, pictures, stale  # noqa: E402
 
 
@@ -42,9 +43,33 @@ def test_every_picture_that_is_shown_is_made() -> None:
     assert {path.name for path in PICTURES.glob("*.png")} == set(SHOWN)
 
 
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        ((), ["text", *SHOWN]),
+        (("text",), ["text"]),
+        (("pictures",), list(SHOWN)),
+        (("pictures", "deconv.png", "saliency.png"), ["deconv.png", "saliency.png"]),
+    ],
+)
+def test_what_is_named_is_made(words: tuple[str, ...], made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(generate, "text", lambda: done.append("text"))
+    monkeypatch.setattr(generate, "pictures", done.extend)
+    generate.main(words)
+    assert done == made
+
+
+@pytest.mark.parametrize("words", [("pictures", "deconv"), ("text", "deconv.png"), ("deconv.png",)])
+def test_a_picture_that_is_not_made_is_told(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        generate.main(words)
+    assert words[-1] in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_picture_of_the_documents_is_current(name: str, tmp_path: Path) -> None:
     pictures([name], tmp_path)
     why = stale(PICTURES / name, tmp_path / name)
-    assert not why, f"docs/pictures/{name}: {why}. Make it anew: python tools/generate.py pictures"
+    assert not why, f"docs/pictures/{name}: {why}. Make it anew: python tools/generate.py pictures {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -306,14 +307,19 @@ def text() -> None:
     (ROOT / "docs" / "cnnviz.1").write_text(manual(), encoding="utf-8")
 
 
-def main() -> None:
-    """Write all of it, or what the command line names: ``text``, ``pictures``."""
-    wanted = sys.argv[1:] or ["text", "pictures"]
-    if "text" in wanted:
+def main(words: Sequence[str]) -> None:
+    """Write the text, the pictures, or both where nothing is named; behind `pictures` may stand which of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("text", "pictures"), help="by default both")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="files in docs/pictures; by default all")
+    given = parser.parse_args(words)
+    if unknown := [name for name in given.names if given.what != "pictures" or name not in SHOWN]:
+        parser.error(f"there is no picture {', '.join(unknown)} to make; there are: {', '.join(SHOWN)}")
+    if given.what != "pictures":
         text()
-    if "pictures" in wanted:
-        pictures()
+    if given.what != "text":
+        pictures(given.names or SHOWN)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
