@@ -4,6 +4,10 @@ Hierarchical alternating least squares (Cichocki and Phan 2009): each column of 
 best in turn, as scikit-learn's coordinate descent does. One sweep over the rows an iteration: a block of rows gets its
 weights, and leaves what H needs to know of it, W^T W and W^T V, behind.
 
+Products with V cost most, so two things make the most of each sweep over the rows. Several rounds of coordinate descent
+use the same products (accelerated HALS, Gillis and Glineur 2012). And H goes on in the direction that it came, as
+long as that helps (Ang and Gillis 2019).
+
 The start is NNDSVDa (Boutsidis and Gallopoulos 2008), of the eigenvectors of the C x C matrix V^T V.
 """
 
@@ -37,6 +41,12 @@ KNEE_ROWS = 4096
 """As many rows, at even distances, say where the knee is."""
 
 _KNEE_TOLERANCE = 1e-3
+_WEIGHT_ROUNDS, _BASIS_ROUNDS = 3, 6
+"""Of coordinate descent for each product with V. More gain nothing: the other factor moves next."""
+_MOMENTUM = 0.75
+"""Share of its last step that H goes on by."""
+_GROWN = 1e-6
+"""Of what H explains: a rest that grows by less may be rounding, which must not decide."""
 _CUT = 1e-6
 """Of the root of the mean: what is below counts as zero in the start, as in scikit-learn."""
 _FILL = 0.01
@@ -204,12 +214,16 @@ def _factorize(
     held = np.empty((rows.shape[0], count), dtype=np.float32) if weights is None else weights
     if held.shape != (rows.shape[0], count) or held.dtype != np.float32:
         raise ValueError(f"weights of {held.shape} and {held.dtype} for {rows.shape[0]} rows and {count} concepts")
-    basis = _start(rows, survey, count, team, held)
-    first, iterations, converged = 0.0, 0, False
+    ahead = basis = _start(rows, survey, count, team, held)
+    first, iterations, converged, rest = 0.0, 0, False, np.inf
     while iterations < most and not converged:
         iterations += 1
-        squares, products, steepness = _improve_weights(rows, basis, team, held)
-        steepness = steepness + _descend(basis, products, squares)
+        squares, products, steepness = _improve_weights(rows, ahead, team, held)
+        last, rest = rest, _unexplained(ahead, products, squares)
+        before, basis = basis, ahead.clone()
+        steepness = steepness + _descend(basis, products, squares, _BASIS_ROUNDS)
+        grown = rest > last + _GROWN * abs(last)
+        ahead = basis if grown else (basis + _MOMENTUM * (basis - before)).clamp_(min=0)
         violation, scale = steepness.tolist()
         first = first or violation
         converged = violation <= max(tolerance * first, _ROUNDING * scale if tolerance else 0.0)
@@ -218,6 +232,11 @@ def _factorize(
     made = Factors(unit_rows(basis[order]).float().numpy(), energies[order].numpy(), 0.0, iterations, bool(converged))
     left, _, _ = made._encode_blocks(rows, team, held)
     return Factors(made.basis, made.energies, float(np.sqrt(left / survey.energy)), iterations, made.converged)
+
+
+def _unexplained(basis: Tensor, products: Tensor, squares: Tensor) -> float:
+    """|V - W H|^2 without |V|^2, out of W^T V and W^T W."""
+    return float(((squares @ basis - 2 * products) * basis).sum())
 
 
 def _start(rows: Rows, survey: _Survey, count: int, team: Workers, weights: Numbers) -> Tensor:
@@ -263,13 +282,13 @@ def _start(rows: Rows, survey: _Survey, count: int, team: Workers, weights: Numb
 
 
 def _improve_weights(rows: Rows, basis: Tensor, team: Workers, weights: Numbers) -> tuple[Tensor, Tensor, Tensor]:
-    """A step of coordinate descent for the weights of each row, written; W^T W (k, k), W^T V (k, C), and what
-    `_descend` gives, of all rows."""
+    """Coordinate descent for the weights of each row, written; of all rows W^T W (k, k), W^T V (k, C), and what
+    `_descend` gives."""
     narrow, gram = basis.float(), (basis @ basis.T).float()
 
     def work(where: slice, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         held = torch.from_numpy(weights[where]).T.clone(memory_format=torch.contiguous_format)
-        steepness = _descend(held, narrow @ block.T, gram)
+        steepness = _descend(held, narrow @ block.T, gram, _WEIGHT_ROUNDS)
         weights[where] = held.T.numpy()
         return (held @ held.T).double(), (held @ block).double(), steepness
 
@@ -284,21 +303,23 @@ def _improve_weights(rows: Rows, basis: Tensor, team: Workers, weights: Numbers)
     return squares, products, total
 
 
-def _descend(weights: Tensor, products: Tensor, gram: Tensor) -> Tensor:
-    """One step for each of k in turn, for all columns of (k, m) `weights`, in place.
+def _descend(weights: Tensor, products: Tensor, gram: Tensor, rounds: int) -> Tensor:
+    """One step for each of k in turn, for all columns of (k, m) `weights`, in place; so many times.
 
     Returns:
-        (2,) float64: the sum of the projected gradients before it, by which scikit-learn ends its iterations, too; and
-        of what they are the differences of.
+        (2,) float64: the sum of the projected gradients in the first round, by which scikit-learn ends its iterations,
+        too; and of what they are the differences of.
     """
-    total = torch.zeros((), dtype=torch.float64, device="cpu")
-    for one, curvature in enumerate(gram.diagonal().tolist()):
-        slope = gram[one] @ weights - products[one]
-        held = weights[one]
-        total += torch.where(held > 0, slope.abs(), slope.clamp(max=0).abs()).sum(dtype=torch.float64)
-        if curvature > 0:
-            torch.sub(held, slope, alpha=1 / curvature, out=held).clamp_(min=0)
-    return torch.stack([total, products.sum(dtype=torch.float64)])
+    held, slopes = weights.clone(), torch.empty_like(weights)
+    curvatures = gram.diagonal().tolist()
+    for number in range(rounds):
+        for one, curvature in enumerate(curvatures):
+            slope = torch.sub(gram[one] @ weights, products[one], out=slopes[one])
+            if curvature > 0:
+                weights[one].sub_(slope, alpha=1 / curvature).clamp_(min=0)
+        if number == 0:
+            violated = torch.where(held > 0, slopes, slopes.clamp(max=0)).abs().sum(dtype=torch.float64)
+    return torch.stack([violated, products.sum(dtype=torch.float64)])
 
 
 @dataclass(frozen=True)
