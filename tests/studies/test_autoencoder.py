@@ -230,6 +230,7 @@ def test_it_reads_negative_rows_and_has_more_concepts_than_channels() -> None:
     ("rows", "count", "top_k", "words"),
     [
         (np.zeros((9, 3)), 2, 1, "all activations are zero"),
+        (np.full((9, 3), -1e25), 2, 1, "activations reach 1e.25, too much"),
         (np.full((9, 3), np.nan), 2, 1, "not all finite"),
         (np.ones((2, 3)), 5, 1, "5 concepts cannot be told apart by 2 positions"),
         (np.ones((9, 3)), 2, 3, "a row cannot use 3 of 2 concepts"),

@@ -274,6 +274,7 @@ def test_a_negative_value_is_named() -> None:
         (np.array([[1, np.nan], [1, 1]]), 1, "not all finite"),
         (np.array([[1, np.inf], [1, 1]]), 1, "not all finite"),
         (np.zeros((5, 3)), 2, "all activations are zero"),
+        (np.full((5, 3), 1e25), 2, "activations reach 1e.25, too much"),
         (np.ones((2, 6)), 3, "3 concepts cannot be told apart by 2 positions"),
         (np.ones((9, 2)), 3, "3 concepts cannot be told apart by 2 channels"),
         (np.ones((0, 4)), 1, "there are no activations"),

@@ -20,7 +20,7 @@ from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.tables.concept_file import ConceptFile
 from cnnviz_cli.models.inspect.heads import forward_hooks, noise_input
 from cnnviz_cli.run.session import Session
-from cnnviz_cli.studies.concepts.autoencoder import Autoencoder, train_autoencoder
+from cnnviz_cli.studies.concepts.autoencoder import TOP_K, Autoencoder, train_autoencoder
 from cnnviz_cli.studies.concepts.dictionary import Dictionary
 from cnnviz_cli.studies.concepts.nmf import Factors, Knee, NegativeValuesError, count_at_knee, factorize
 
@@ -55,9 +55,13 @@ def find_dictionary(session: Session, layer: str, rows: Rows, fields: ConceptsFi
             knee = count_at_knee(rows, range(FEWEST, most + 1))
         count = knee.at if knee is not None else int(fields.concepts)
         if fields.dictionary == "sae":
-            return Found(train_autoencoder(rows, count, seed=session.settings.seed), knee)
+            few = min(TOP_K, count)  # of fewer concepts a row may use all
+            return Found(train_autoencoder(rows, count, top_k=few, seed=session.settings.seed), knee)
         return Found(factorize(rows, count), knee)
     except NegativeValuesError as error:
+        if fields.dictionary == "sae":
+            what = f"auto looks for the number by NMF, and layer '{layer}' has values below zero ({error.lowest:.3g})"
+            raise UsageError(what, where="--concepts", fix="Give a number: --concepts 20") from error
         raise negative_error(session, layer, error.lowest) from error
 
 

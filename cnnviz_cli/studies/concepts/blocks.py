@@ -25,6 +25,9 @@ from cnnviz_cli.core.rows import Rows
 BLOCK = 1024
 """Rows at a time. A constant: sums over blocks depend on it in their last bits."""
 
+_LARGEST = 1e15
+"""Of a value: sums of squares of larger ones leave float32."""
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -116,14 +119,17 @@ def refuse_too_few(rows: Rows, count: int, *, of_channels: bool = True) -> None:
 
 
 def refuse_values_that_are_none(block: Tensor) -> tuple[float, float]:
-    """The lowest and the highest value; a UsageError where one is infinite or no number."""
+    """The lowest and the highest value; a UsageError where one is infinite, no number, or too large to be squared."""
     low, high = (float(end) for end in torch.aminmax(block))
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UsageError("the layer's activations are not all finite numbers", where="--layer")
+    if max(high, -low) > _LARGEST:
+        what = f"the layer's activations reach {max(high, -low):.1g}, too much to be factorised in single precision"
+        raise UsageError(what, where="--layer", fix="Name another layer; cnnviz layers lists them.")
     return low, high
 
 
 def refuse_zeros(energy: float) -> None:
     """Raise a UsageError where the squares of all values sum to zero."""
     if energy == 0:
-        raise UsageError("all activations are zero: there is nothing to find concepts in", where="--layer")
+        raise UsageError("all activations are zero, or nearly: there is nothing to find concepts in", where="--layer")
