@@ -28,6 +28,13 @@ from cnnviz_cli.run.present import encode_arrays
 CAT = Prediction(index=282, label="tiger cat", probability=0.625)
 DOG = Prediction(index=0, label="tench", probability=0.25)
 
+TOOL = Tool(cnnviz="0", python="3", torch="2", torchvision="0", pillow="0")
+RUN = Run(
+    command="gradcam", status="ok", config={}, config_sha256="", device="cpu", precision="fp32",
+    plan=Cost(forwards=1, backwards=1, variants=0),
+)  # fmt: skip
+NET = ModelRecord(name="net", weights="of 2024", weights_sha256="", num_classes=1000, preprocessing={})
+
 
 def output(path: str, **facts: Any) -> Output:
     """A figure of a map of Grad-CAM, but for what is given."""
@@ -58,7 +65,7 @@ def keep(root: Path, record: ImageRecord, arrays: Mapping[str, Sequence[Any] | n
     return record.model_copy(update={"arrays": Arrays(path=path, sha256=Sink(root).write(path, encode_arrays(named)))})
 
 
-def save(root: Path, *records: ImageRecord, command: str = "gradcam", **config: Any) -> Path:
+def save(root: Path, *records: ImageRecord, command: str = "gradcam", model: ModelRecord = NET, **config: Any) -> Path:
     """A folder with the manifest of these records."""
     sink = Sink(root)
     sink.open()
@@ -66,14 +73,11 @@ def save(root: Path, *records: ImageRecord, command: str = "gradcam", **config: 
     write_manifest(
         sink,
         [to_compact_json(record.model_dump(mode="json")) for record in records],
-        tool=Tool(cnnviz="0", python="3", torch="2", torchvision="0", pillow="0"),
-        run=Run(
-            command=command, status="partial" if bad else "ok", config=config, config_sha256="", device="cpu",
-            precision="fp32", plan=Cost(forwards=1, backwards=1, variants=0),
-        ),
-        model=ModelRecord(name="net", weights="of 2024", weights_sha256="", num_classes=1000, preprocessing={}),
+        tool=TOOL,
+        run=RUN.model_copy(update={"command": command, "status": "partial" if bad else "ok", "config": config}),
+        model=model,
         summary=Summary(
             images=len(records), ok=len(records) - bad, failed=bad, outputs=sum(len(one.outputs) for one in records)
         ),
-    )  # fmt: skip
+    )
     return root

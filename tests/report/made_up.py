@@ -6,30 +6,18 @@ Photographs, maps and probabilities come from a seed; the records are those that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from exports.saved import NET, save
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnviz_cli.core.records import (
-    Arrays,
-    Cost,
-    ImageRecord,
-    ModelRecord,
-    Output,
-    Prediction,
-    Run,
-    Summary,
-    Tool,
-    Window,
-)
-from cnnviz_cli.files.output.journal import to_compact_json
-from cnnviz_cli.files.output.manifest import write_manifest
+from cnnviz_cli.core.records import Arrays, ImageRecord, Output, Prediction, Window
 from cnnviz_cli.files.output.sink import Sink
+from cnnviz_cli.run.present import encode_arrays
 
 CLASSES = ("tripod", "espresso", "tiger cat", "Egyptian cat", "missile", "<b onclick=window.BAD=1>moped</b>")
 TITLES = {"gradcam": "Grad-CAM", "layercam": "Layer-CAM", "gradient": "Gradient", "lime": "LIME"}
@@ -105,24 +93,9 @@ def make_run(root: Path, photos: Path, *, weights: str, count: int = COUNT) -> P
     """A run's folder over the photographs in `photos`, which are written where they are not there."""
     sink = Sink(root)
     sink.open()
+    model = NET.model_copy(update={"name": "tinynet", "weights": weights, "num_classes": len(CLASSES)})
     records = [_record(sink, photos, number, weights) for number in range(count)]
-    bad = sum(record.status == "failed" for record in records)
-    outputs = sum(len(record.outputs) for record in records)
-    write_manifest(
-        sink,
-        [to_compact_json(record.model_dump(mode="json")) for record in records],
-        tool=Tool(cnnviz="0", python="3", torch="2", torchvision="0", pillow="0"),
-        run=Run(
-            command=f"cnnviz gradcam photos --weights {weights} --save-arrays", status="partial" if bad else "ok",
-            config={}, config_sha256="", device="cpu", precision="fp32",
-            plan=Cost(forwards=1, backwards=1, variants=0),
-        ),
-        model=ModelRecord(
-            name="tinynet", weights=weights, weights_sha256="", num_classes=len(CLASSES), preprocessing={}
-        ),
-        summary=Summary(images=count, ok=count - bad, failed=bad, outputs=outputs),
-    )  # fmt: skip
-    return root
+    return save(root, *records, command=f"cnnviz gradcam photos --weights {weights} --save-arrays", model=model)
 
 
 def _record(sink: Sink, photos: Path, number: int, weights: str) -> ImageRecord:
@@ -168,14 +141,8 @@ def _record(sink: Sink, photos: Path, number: int, weights: str) -> ImageRecord:
         predictions=[_prediction(index, round(float(shares[index]), 6)) for index in order[:5]],
         truth=None if truth is None else _prediction(truth, round(float(shares[truth]), 6)),
         seen=Window(size=(224, 224), box=box), outputs=outputs,
-        arrays=Arrays(path=path, sha256=sink.write(path, _packed(arrays))),
+        arrays=Arrays(path=path, sha256=sink.write(path, encode_arrays(arrays))),
     )  # fmt: skip
-
-
-def _packed(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
-    data = BytesIO()
-    np.savez(data, **dict(arrays))  # type: ignore[arg-type]
-    return data.getvalue()
 
 
 def _dot() -> bytes:

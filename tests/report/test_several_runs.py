@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exports.saved import CAT, DOG, failed, image, keep, output, save
+from exports.saved import CAT, DOG, NET, RUN, TOOL, failed, image, keep, output, save
 from PIL import Image
 from report.reading import Read, levels
 
@@ -312,21 +312,14 @@ def test_a_place_without_photographs_is_said(tmp_path: Path) -> None:
 
 def journal_of(root: Path, *records: ImageRecord, name: str = "manifest.jsonl", header: bool = True) -> Path:
     """What an unfinished run leaves."""
-    from cnnviz_cli.core.records import Cost, ModelRecord, Run, Tool
     from cnnviz_cli.files.output.journal import Journal
     from cnnviz_cli.files.output.sink import Sink
 
     sink = Sink(root)
     sink.open()
-    run = Run(
-        command="gradcam", status="ok", config={}, config_sha256="", device="cpu", precision="fp32",
-        plan=Cost(forwards=1, backwards=1, variants=0),
-    )  # fmt: skip
-    model = ModelRecord(name="net", weights="w", weights_sha256="", num_classes=5, preprocessing={})
-    tool = Tool(cnnviz="0", python="3", torch="2", torchvision="0", pillow="0")
     with Journal(sink, name) as journal:
         if header:
-            facts = {"run": run, "model": model, "tool": tool}
+            facts = {"run": RUN, "model": NET, "tool": TOOL}
             journal.write_header({key: value.model_dump(mode="json") for key, value in facts.items()})
         for record in records:
             files = tuple((one.path, 0) for one in record.outputs)
