@@ -10,12 +10,12 @@ import pytest
 
 KEEPING = """
 import ctypes, resource, sys
-from cnnviz_cli.engine.device import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: one fault would bring 2 MiB
 libc.mallopt(-3, 2**17)  # M_MMAP_THRESHOLD as glibc begins; set, it does not follow what is freed by chance
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 if sys.argv[1] == "kept":
+    from cnnviz_cli.engine.device import keep_freed_memory
     keep_freed_memory()
 def batch():
     blocks = [libc.malloc(18 * 2**20) for _ in range(4)]

@@ -1,6 +1,7 @@
 """The same numbers as other libraries on a photograph of 224 x 224, by the bundled network; see docs/parity.md.
 
-What differs is printed: `pytest -s`.
+What differs is printed: `pytest -s`. The slow ones have relatives on tiny networks in test_measure_peers.py, with the
+same bounds.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def near(what: str, mine: float, theirs: float, bound: float) -> None:
     assert abs(mine - theirs) <= bound
 
 
+@pytest.mark.slow
 def test_deletion_and_insertion_are_those_of_torchcam(net: nn.Module, photo: Tensor, values: Tensor) -> None:
     metrics = pytest.importorskip("torchcam.metrics")
     start = RiseFills().cover(Evidence({Input(): photo}), 0, least=True)[None]
@@ -75,6 +77,7 @@ def test_deletion_and_insertion_are_those_of_torchcam(net: nn.Module, photo: Ten
         near(f"torchcam, {name}", mine, metric.summary()[f"{name}_auc"], 1e-5)
 
 
+@pytest.mark.slow
 def test_deletion_and_insertion_are_those_of_rises_own_code(net: nn.Module, photo: Tensor, values: Tensor) -> None:
     for name, mode in (("deletion", "del"), ("insertion", "ins")):
         mine = numbers(photo, values, name, rise_steps=16)[name]
@@ -83,6 +86,7 @@ def test_deletion_and_insertion_are_those_of_rises_own_code(net: nn.Module, phot
         near(f"RISE, {name}", mine, theirs, 1e-5)
 
 
+@pytest.mark.slow
 def test_average_drop_is_that_of_torchcam(net: nn.Module, photo: Tensor, values: Tensor) -> None:
     metrics = pytest.importorskip("torchcam.metrics")
     metric = metrics.ClassificationMetric(Extractor(net, values), softmax)
@@ -90,6 +94,7 @@ def test_average_drop_is_that_of_torchcam(net: nn.Module, photo: Tensor, values:
     near("torchcam, drop", numbers(photo, values, "drop")["drop"], metric.summary()["avg_drop"], 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array_wrap__")  # of its own tensors
 def test_pixels_are_filled_as_pytorch_grad_cam_fills_them(photo: Tensor) -> None:
     road = pytest.importorskip("pytorch_grad_cam.metrics.road")
@@ -102,6 +107,7 @@ def test_pixels_are_filled_as_pytorch_grad_cam_fills_them(photo: Tensor) -> None
         near(f"grad-cam's fill, {share:.0%} hidden, in shares of the range", apart, 0.0, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array_wrap__")  # of its own tensors
 def test_removal_is_pytorch_grad_cams_road_but_for_its_noise(
     net: nn.Module, photo: Tensor, values: Tensor, monkeypatch: pytest.MonkeyPatch
@@ -117,6 +123,7 @@ def test_removal_is_pytorch_grad_cams_road_but_for_its_noise(
     near("grad-cam, ROADCombined, twice", least - most, 2 * float(theirs[0]), 2e-3)
 
 
+@pytest.mark.slow
 def test_infidelity_is_captums_where_it_is_normalised(net: nn.Module, photo: Tensor, values: Tensor) -> None:
     captum = pytest.importorskip("captum.metrics")
     draws = 6
