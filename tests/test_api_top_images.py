@@ -84,11 +84,11 @@ def test_an_image_that_cannot_be_read_is_named(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words", "where"),
     [
-        ({"count": 26}, "at most 25", "in count"),
-        ({"channels": [4]}, "no channel 4", "in channels"),
-        ({"channels": "x"}, "must be channels", "in channels"),
-        ({"layer": "nowhere"}, "nowhere", "in layer"),
-        ({"channnels": 3}, "no option", "in channnels"),
+        ({"count": 26}, "at most 25", "in the argument count"),
+        ({"channels": [4]}, "no channel 4", "in the argument channels"),
+        ({"channels": "x"}, "must be channels", "in the argument channels"),
+        ({"layer": "nowhere"}, "nowhere", "in the argument layer"),
+        ({"channnels": 3}, "no option", "See: help(cnnviz_cli.top_images)"),
     ],
 )
 def test_what_cannot_be_is_one_error(photos: Path, wrong: dict[str, object], words: str, where: str) -> None:

@@ -101,7 +101,9 @@ def rephrase_for_python(error: CnnvizError, renamed: Mapping[str, str] = _RENAME
     error.where = _argument_name(error.where, renamed)
     error.fix = _COMMAND.sub(r"methods='\1'", error.fix)
     error.fix = _FLAG.sub(lambda found: _argument_name(found[0], renamed), error.fix)
-    for line in filter(None, (f"in {error.where}" if error.where else "", *error.fix.splitlines())):
+    place = f"in the argument {error.where}" if error.where.isidentifier() else f"in {error.where}"
+    said = not error.where or f"no option '{error.where}'" in error.what
+    for line in filter(None, ("" if said else place, *error.fix.splitlines())):
         error.add_note(line)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnviz_cli.cli.study import build_study
 from cnnviz_cli.config.concepts_fields import CONCEPTS, concepts_fields
-from cnnviz_cli.config.tcav_fields import LEAST, check_tcav
+from cnnviz_cli.config.tcav_fields import LEAST, check_one_class, check_tcav
 from cnnviz_cli.core.errors import NoInputsError, UsageError
 from cnnviz_cli.core.text import escape_text
 
@@ -25,6 +25,8 @@ def _check(loaded: LoadedSettings) -> str:
     it."""
     section = concepts_fields(loaded.settings)
     check_tcav(section, targets="target" in loaded.settings.model_fields_set)
+    if section.concept:
+        check_one_class(loaded.settings.target)
     named = [("--concept", path) for path in section.concept]
     named += [("--against", section.against)] if section.concept and section.against else []
     named += [("--rather-than", section.rather_than)] if section.concept and section.rather_than else []

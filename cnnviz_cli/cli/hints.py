@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnviz_cli.core.errors import UsageError
-from cnnviz_cli.core.text import closest, escape_text
+from cnnviz_cli.core.text import closest, escape_text, list_all
 
 if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
@@ -58,6 +58,16 @@ def option_of_judging(option: str) -> str:
         f"It is an option of judging: cnnviz {EVALUATE} IMAGE {option} ...\n"
         f"Under --evaluate it is the variable {variable}, or {EVALUATE}.{name} in a configuration file."
     )
+
+
+def commands_with(option: str) -> str:
+    """Which other commands have an option of this name, as a sentence; empty if none has."""
+    from cnnviz_cli.config.names import setting_paths
+    from cnnviz_cli.config.settings import settings_type
+
+    name = option.lstrip("-").replace("-", "_")
+    found = [f"cnnviz {path[0]}" for path in setting_paths(settings_type("config")) if path[1:] == (name,)]
+    return f"It is an option of {list_all(found)}." if found else ""
 
 
 def suggest_for_missing_image(missing: str, images: Sequence[str], settings: Settings) -> str:

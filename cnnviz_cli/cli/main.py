@@ -10,7 +10,7 @@ from typing import Any
 
 from typer import Abort, TyperException
 
-from cnnviz_cli.cli.hints import option_of_judging
+from cnnviz_cli.cli.hints import commands_with, option_of_judging
 from cnnviz_cli.cli.json_output import print_errors, reserve_stdout
 from cnnviz_cli.cli.process import gc_disabled, handle_signals, safe_streams
 from cnnviz_cli.cli.this_command import remember_command, waits_for_shards
@@ -92,6 +92,8 @@ def _usage_errors(error: TyperException) -> list[CnnvizError]:
         known = [name for p in context.command.get_params(context) for name in (*p.opts, *p.secondary_opts)]
         near = closest(option.lstrip("-"), [name.removeprefix("--") for name in known if name.startswith("--")])
         fix = f"Did you mean {' or '.join(f'--{name}' for name in near)}?" if near else ""
+        if not any(name.endswith(option.lstrip("-")) for name in near):
+            fix = commands_with(option) or fix
         if "--evaluate" in known:
             fix = option_of_judging(option) or fix
         if hasattr(context.command, "commands") and not near:

@@ -128,13 +128,7 @@ def check_request(loaded: LoadedSettings) -> None:
         from cnnviz_cli.files.annotations.folders import open_annotations
 
         passes("annotations", partial(open_annotations, marked))
-    labels = Labels(_known_labels(settings, weights_known=weights_known))
-    listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
-    if settings.labels is not None:
-        found: list[Labels] = []
-        passes("labels", lambda: found.append(read_labels(Path(str(settings.labels)))))
-        # One name alone is that of a question of yes or no, and a second will be made of it.
-        labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
+    labels, listing = _check_labels(settings, passes, weights_known=weights_known)
     passes("attack", partial(_check_attack, settings, labels, listing))
     for task in tasks:
         for name, check in task.checks(settings, parse_objective(settings.objective).what, labels):
@@ -163,6 +157,27 @@ def _passes(loaded: LoadedSettings, problems: list[CnnvizError], name: str, chec
     return True
 
 
+def _check_labels(
+    settings: Settings, passes: Callable[[str, Callable[[], object]], bool], *, weights_known: bool
+) -> tuple[Labels, str]:
+    """The classes that a target may name, as far as they are known without the network, and what lists them."""
+    labels = Labels(_known_labels(settings, weights_known=weights_known))
+    listing = f"See: cnnviz classes --model {settings.model}" if len(labels.names) != IMAGENET else ""
+    found: list[Labels] = []
+    if settings.prompts is not None:
+        from cnnviz_cli.files.tables.prompts import read_prompts
+
+        path = settings.prompts
+        passes("prompts", lambda: found.append(Labels(read_prompts(path).names)))
+        labels, listing = (found[0] if found else Labels(())), ""
+    if settings.labels is not None:
+        found.clear()
+        passes("labels", lambda: found.append(read_labels(Path(str(settings.labels)))))
+        # One name alone is that of a question of yes or no, and a second will be made of it.
+        labels, listing = (found[0] if found and len(found[0].names) > 1 else Labels(())), ""
+    return labels, listing
+
+
 def _known_labels(settings: Settings, *, weights_known: bool) -> tuple[str, ...]:
     """A weights file may have any classes; those of every other kind of weights are known."""
     if weights_known:
@@ -180,8 +195,9 @@ def _find_task(settings: Settings, tasks: list[TaskSpec], *, model_known: bool) 
     if task is not None:
         tasks.append(task)
         check_settings(settings, task)
-    elif not model_known:
-        tasks.append(default_task(name=settings.task))  # a misspelt name most likely means a classifier
+    elif not model_known or settings.prompts is not None:
+        # A misspelt name most likely means a classifier, and sentences describe classes.
+        tasks.append(default_task(name=settings.task))
 
 
 def _check_palette(setting: str, name: str) -> None:

@@ -110,7 +110,9 @@ def _explain_one(details: ErrorDetails, layer: SettingsSource, kind: type[Settin
     else:
         place = layer.place(loc)
         allowed, choices = _allowed_values(details, loc, kind)
-        name = ".".join(str(part) for part in loc if isinstance(part, str))
+        names = [str(part) for part in loc if isinstance(part, str)]
+        # A flag says itself what it belongs to.
+        name = names[-1] if place.where.startswith("--") else ".".join(names)
         # What may be a list or one text is shown as it was written.
         shown = (
             _display_list(given) if details["type"] == "shape" and isinstance(given, list | tuple) else _display(given)

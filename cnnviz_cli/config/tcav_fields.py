@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from cnnviz_cli.config import values
 from cnnviz_cli.config.fields import CLOSED_CONFIG, setting
+from cnnviz_cli.core.classes import depends_on_image
 from cnnviz_cli.core.errors import UsageError
 
 _named = partial(setting, "Concepts by name")
@@ -64,6 +66,13 @@ class TcavFields(BaseModel):
 
 OF_BOTH = frozenset({"layer"})
 """Settings of the section that count whether concepts are named or found."""
+
+
+def check_one_class(targets: Sequence[str | int]) -> None:
+    """Raise UsageError where a target is another class in each image, which no network is needed to see."""
+    if any(depends_on_image(part) for target in targets for part in str(target).split(",")):
+        what = "concepts are tested for one class, and --target names another one in each image"
+        raise UsageError(what, where="--target", fix="Name the class that the images are of: --target zebra")
 
 
 def check_tcav(fields: TcavFields, *, targets: bool) -> None:

@@ -139,7 +139,7 @@ def top_images_problems(settings: Any, flags: Iterable[tuple[str, ...]]) -> list
     if top_images_fields(settings) is None:
         if command not in READ or (command, "top_channels") not in flags:
             return []
-        what = "it says of which channels, and not how many images of each"
+        what = "it names channels, and top images of them are not asked for"
         fix = "Say how many: --top-images 9, or leave --top-channels out."
         return [UsageError(what, where="--top-channels", fix=fix)]
     read = READ[command]

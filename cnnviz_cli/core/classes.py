@@ -95,6 +95,12 @@ def top_count(spec: str | int, labels: Sequence[object], where: str = "--target"
     return count
 
 
+def depends_on_image(spec: str | int) -> bool:
+    """Whether a target is another class in each image: ``topK``, ``predicted`` or ``true``."""
+    word = str(spec).strip().casefold()
+    return word in (PREDICTED, TRUE) or _TOP.fullmatch(word) is not None
+
+
 def class_index(spec: str | int, labels: Labels, where: str = "--target") -> int:
     """The index of a class given by index, by name (case ignored), or by a part that no other name has. Raises
     UsageError if it is out of range, unknown or ambiguous."""

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from cnnviz_cli.core.records import Manifest
+from cnnviz_cli.run.feature_pass import SeenBatch
 from cnnviz_cli.studies.concepts import conclude
+from cnnviz_cli.studies.concepts.study import ConceptsStudy
 
 from .conftest import Command, Result
 
@@ -225,6 +227,24 @@ def test_what_cannot_be_is_one_sentence(concepts: Command, more: tuple[str, ...]
     assert done.code == 2
     assert why in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_layer_with_values_below_zero_is_refused_after_the_first_batch(
+    concepts: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    take = ConceptsStudy._take
+
+    def counted(study: ConceptsStudy, batch: SeenBatch) -> Any:
+        shown.extend(batch.at)
+        return take(study, batch)
+
+    monkeypatch.setattr(ConceptsStudy, "_take", counted)
+    more = ("--crops", "none", "--concepts", "3", "--batch-size", "1", "--layer")
+    assert concepts(*more, "trunk.6").code == 2
+    assert shown == [0]
+    assert concepts(*more, "trunk.6", "--dictionary", "sae").code == 0
+    assert shown == [0, *range(COUNT)]
 
 
 def test_one_image(concepts: Command, photos: Path, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_picture_that_is_gone_is_not_counted_as_shown(dream: Command, cnnviz: 
 def test_what_names_no_unit_is_shown_as_it_was_written(dream: Command, tmp_path: Path) -> None:
     done = dream("--layer", "trunk.6", "--unit", "a@centre", "-o", tmp_path / "o")
     assert done.code == 2
-    assert "--unit: 'dream.unit' must be units, not 'a@centre'" in done.err
+    assert "--unit: 'unit' must be units, not 'a@centre'" in done.err
     assert "12 is a channel" in done.err
 
 

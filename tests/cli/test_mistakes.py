@@ -15,6 +15,7 @@ from .conftest import Command, FakeRun
         (["gradcma", "a.png"], "there is no command 'gradcma'", "cnnviz gradcam a.png"),
         (["gradcam", "a.png", "--lyer", "x"], "cnnviz gradcam has no option --lyer", "Did you mean --layer?"),
         (["all", "a.png", "--layer", "x"], "cnnviz all has no option --layer", "--gradcam-layer"),
+        (["gradcam", "a.png", "--top-images", "4"], "no option --top-images", "cnnviz features and cnnviz deconv"),
         (["gradcam", "a.png", "-z"], "cnnviz gradcam has no option -z", "See: cnnviz gradcam --help"),
         (["gradcam"], "no images were given", "See: cnnviz gradcam --help"),
         (["gradcam", "--files-from", "nowhere"], "nowhere: this list cannot be read: No such file", ""),
@@ -85,6 +86,23 @@ def test_several_wrong_names_are_told_together_each_where_it_was_written(
     assert "error: c.yaml:2:8: there is no model 'vgg61'\n   2 | model: vgg61\n     |        ^\n" in result.err
     assert "error: CNNVIZ_PALETTE: there is no such palette: 'jte'" in result.err
     assert "error: c.yaml:3:9: the model has no class 'cta'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "said"),
+    [
+        ("a photo of a cat\n", (), "--prompts: p.txt: this describes 1 class"),
+        ("a cat\na dog\n", ("-t", "a horse"), "--target: the model has no class 'a horse'"),
+    ],
+)
+def test_prompts_are_read_before_the_network_is_loaded(
+    cnnviz: Command, fake_run: FakeRun, text: str, more: tuple[str, ...], said: str
+) -> None:
+    Path("p.txt").write_text(text, encoding="utf-8")
+    result = cnnviz("saliency", "a.png", "--model", "open_clip:ViT-B-32", "--prompts", "p.txt", *more)
+    assert result.code == 2
+    assert said in result.err
+    assert fake_run.settings is None
 
 
 @pytest.mark.usefixtures("fake_run")

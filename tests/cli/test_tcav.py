@@ -82,6 +82,8 @@ def test_a_dry_run_says_what_would_be_shown(cnnviz: Command, example: Path) -> N
         ),
         (["--concept", "cats", "--against", "random", "--target", "285"], "'cats' has 3 images that can be shown"),
         (["--concept", "fern", "--against", "random", "--target", "285"], "there is no folder 'fern'"),
+        (["--concept", "fern", "--against", "random", "--target", "top3"], "another one in each image"),
+        (["--concept", "fern", "--against", "random", "--target", "285,predicted"], "another one in each image"),
     ],
 )
 @pytest.mark.usefixtures("example")

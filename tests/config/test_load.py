@@ -193,7 +193,7 @@ def test_mistakes_in_variables_and_flags_name_them() -> None:
     assert where == "CNNVIZ_TARGET:1:10"
     assert what.startswith("this is not YAML")
     assert told("all", {("gradcam", "layer"): ["a"], ("deconv", "maps"): "few"}) == [
-        ("--deconv-maps", "'deconv.maps' must be a whole number, not 'few'", "")
+        ("--deconv-maps", "'maps' must be a whole number, not 'few'", "")
     ]
 
 

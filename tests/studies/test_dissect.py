@@ -275,11 +275,11 @@ def test_mistakes_are_one_sentence(cnnviz: Say) -> None:
     )
     assert "--layer" in cnnviz("--layer", "no_such_layer", code=2)
     said = cnnviz("--quantile", "99.5", code=2)
-    assert "'dissect.quantile' must be below 1, not 99.5" in said
+    assert "'quantile' must be below 1, not 99.5" in said
     assert "A share, not per cent: 0.995" in said
     assert "A share, not per cent: 0.04" in cnnviz("--iou", "4", code=2)
-    assert "'dissect.iou' must be above 0, not -1" in cnnviz("--iou", "-1", code=2)
-    assert "'dissect.units' must be channels, not '3-1'" in cnnviz("--units", "3-1", code=2)
+    assert "'iou' must be above 0, not -1" in cnnviz("--iou", "-1", code=2)
+    assert "'units' must be channels, not '3-1'" in cnnviz("--units", "3-1", code=2)
     for mistake in (
         ["--quantile", "1"],
         ["--quantile", "0"],

@@ -76,8 +76,9 @@ def _from_json(given: TextFile) -> Described:
         sentences = [sentences] if isinstance(sentences, str) else sentences
         if not isinstance(name, str) or not isinstance(sentences, list) or not sentences:
             raise given.error("this is no object of sentences by class", fix='{"cat": ["a photo of a cat"], ...}')
-        if not all(isinstance(text, str) for text in sentences) or name in found:
-            what = f"class '{escape_text(name, 60)}' stands there twice, or has a sentence that is no text"
-            raise given.error(what)
+        if not all(isinstance(text, str) for text in sentences):
+            raise given.error(f"class '{escape_text(name, 60)}' has a sentence that is no text")
+        if name in found:
+            raise given.error(f"class '{escape_text(name, 60)}' stands there twice")
         found[name] = sentences
     return found

@@ -208,8 +208,16 @@ class ConceptsStudy(Study):
             }
             if self._crops is not None:
                 rows[ROWS] = batch.crops_of(self._layer, image).float().mean((2, 3)).cpu().numpy()
+            self._check_first(rows[self._table])
             found.append(rows)
         return found
+
+    def _check_first(self, rows: NDArray[Any]) -> None:
+        """Raise UsageError as soon as an image has values below zero, and not when all images were shown."""
+        factors = self._fields.dictionary if self._file is None else self._file.facts.dictionary
+        lowest = float(rows.min(initial=0.0))
+        if factors == "nmf" and lowest < 0:
+            raise negative_error(self.session, self._layer, lowest)
 
     @property
     def _table(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from cnnviz_cli.config.concepts_fields import ConceptsSection
+from cnnviz_cli.config.tcav_fields import check_one_class
 from cnnviz_cli.core.dream_subjects import layer_to_dream
 from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.method import Recipe
@@ -32,12 +33,11 @@ class GradientPass(FeaturePass):
 def one_class(session: Session) -> int:
     """The class that was named; raises UsageError if that is not one and the same for all images."""
     ranks = session.targets.ranks
+    check_one_class(session.settings.target)
     if len(ranks) != 1:
         what = f"concepts are tested for one class, and --target names {len(ranks)}"
         raise UsageError(what, where="--target", fix="Run the command once for each, with that class's images.")
-    if not isinstance(ranks[0], int) or ranks[0] >= 0:
-        what = "concepts are tested for one class, and --target names another one in each image"
-        raise UsageError(what, where="--target", fix="Name the class that the images are of: --target zebra")
+    assert isinstance(ranks[0], int)
     return -1 - ranks[0]
 
 
