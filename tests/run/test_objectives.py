@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -459,7 +460,18 @@ def test_of_a_folder_of_masks_what_was_changed_is_done_again_and_the_rest_is_not
         ("squeezenet1_1", ["--input-size", "64", "--objective", "similarity:in/2.png"]),
     ],
 )
-def test_networks_of_torchvision(network: str, arguments: Sequence[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_networks_of_torchvision(
+    network: str, arguments: Sequence[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = import_module("cnnviz_cli.run.session")
+    genuine, loaded = session.load_model, list[Any]()
+
+    def load(*about: Any, **named: Any) -> Any:
+        """The network, made once for both commands."""
+        loaded.append(loaded[0] if loaded else genuine(*about, **named))
+        return loaded[0]
+
+    monkeypatch.setattr(session, "load_model", load)
     plain = ["--weights", "random:0", "--device", "cpu", "-o", "out", "--save-arrays", "--objective", "auto"]
     for command in ("gradcam", "saliency"):
         found = main([command, "in/0.png", "--model", network, *plain, *arguments, "--force"])
@@ -479,6 +491,7 @@ def test_networks_of_torchvision(network: str, arguments: Sequence[str], capfd: 
         if network.startswith("lraspp"):
             assert output["target"]["share"] > 0
             assert image["seen"]["size"] == [96, 64]
+    assert len(loaded) == 2
 
 
 # --- what only the network can tell ---------------------------------------------------------------------------

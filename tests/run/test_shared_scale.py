@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def test_ranges_are_the_same_however_the_images_are_divided(entries: list[Any], 
     assert divided[0].finish() == whole.finish()
 
 
-@pytest.mark.parametrize("order", [*permutations(range(2)), *permutations(range(3))])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_shards_draw_what_an_undivided_run_draws(order: tuple[int, ...], tmp_path: Path, sources: list[Source]) -> None:
     shared(tmp_path / "one", sources)
     out, count = tmp_path / "out", len(order)
