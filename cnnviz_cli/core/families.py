@@ -88,6 +88,7 @@ class StudyEntry:
         concluded_by: ``module:function``, which makes of a `run.study_end.Concluding` what the manifest has of all
             records; without torch.
         command: whether it has a command of its own, by its name.
+        sheets: stems of the figures about all images, as far as they are known before the run.
     """
 
     name: str
@@ -95,6 +96,7 @@ class StudyEntry:
     made_by: str
     concluded_by: str
     command: bool = True
+    sheets: tuple[str, ...] = ()
 
 
 TOP_IMAGES = "top-images"
@@ -108,24 +110,28 @@ STUDIES: dict[str, StudyEntry] = {
             "What recurs in a folder of images, where it is, and what it adds to the score of a class.",
             "cnnviz_cli.studies.concepts.study:ConceptsStudy",
             "cnnviz_cli.studies.concepts.conclude:conclude_concepts",
+            sheets=("concepts",),
         ),
         StudyEntry(
             "dissect",
             "Which channel of a network finds which annotated thing.",
             "cnnviz_cli.studies.dissection.study:DissectionStudy",
             "cnnviz_cli.studies.dissection.sheets:conclude",
+            sheets=("dissection", "dissection.labels"),
         ),
         StudyEntry(
             "influence",
             "Training images that helped a network with an image and that harmed, by the gradients of its last layer.",
             "cnnviz_cli.studies.influence.study:InfluenceStudy",
             "cnnviz_cli.studies.influence.figures:conclude",
+            sheets=("influence-training",),
         ),
         StudyEntry(
             "tcav",
             "How far a class depends on concepts that are named by folders of images.",
             "cnnviz_cli.studies.tcav.study:TcavStudy",
             "cnnviz_cli.studies.tcav.conclusion:conclude",
+            sheets=("tcav",),
             command=False,
         ),
         StudyEntry(

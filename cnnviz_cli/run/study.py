@@ -20,7 +20,8 @@ from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Run,
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.image_source import Source
-from cnnviz_cli.files.output.file_names import THUMBNAIL
+from cnnviz_cli.files.output.file_names import THUMBNAIL, file_name
+from cnnviz_cli.files.output.foreign_files import refuse_foreign_results
 from cnnviz_cli.files.output.manifest import NOTHING_CONCLUDED, Conclusion
 from cnnviz_cli.files.output.resume import Input, Ledger
 from cnnviz_cli.files.output.shards import SINGLE_SHARD, Shard
@@ -28,6 +29,7 @@ from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.files.output.small_pictures import write_thumbnail
 from cnnviz_cli.files.output.store_files import remove_stores
 from cnnviz_cli.files.output.study_kit import Kit, kit_digest, read_kit, refuse_foreign_kit, write_kit
+from cnnviz_cli.render import SUFFIXES
 from cnnviz_cli.render.figures import Figure
 from cnnviz_cli.run.feature_pass import reading_spec
 from cnnviz_cli.run.image_data import LoadedImage, failed_record, load_image
@@ -200,6 +202,8 @@ class StudyBackend(Backend):
         refuse_foreign_kit(self._sink)
         stamps = images_digest(self._sources)
         session = self._load()
+        suffix = SUFFIXES[session.settings.format]
+        refuse_foreign_results(self._sink.root, [file_name(stem, suffix) for stem in STUDIES[self._name].sheets])
         self._study = study = study_class(self._name)(session, self._sources, self._sink, self._reporter)
         header = build_header(session, study.cost)
         subjects = study.subjects

@@ -24,7 +24,7 @@ from cnnviz_cli.run.study_end import Concluding
 
 LAYER = "relu2"
 ENTRY = StudyEntry(
-    "distances", "How far.", f"{__name__}:DistanceStudy", f"{__name__}:conclude_distances", command=False
+    "distances", "How far.", f"{__name__}:DistanceStudy", f"{__name__}:conclude_distances", False, ("distances",)
 )
 OF_UNITS = StudyEntry(
     "channel-means", "How much.", f"{__name__}:ChannelStudy", f"{__name__}:conclude_distances", command=False

@@ -40,6 +40,9 @@ from cnnviz_cli.run import Outcome, looking
 from cnnviz_cli.run.feature_pass import FeaturePass
 from cnnviz_cli.run.lifecycle import conclude_merged
 from cnnviz_cli.run.rerun import conclude_if_done
+from cnnviz_cli.studies.concepts import conclude
+from cnnviz_cli.studies.dissection import sheets
+from cnnviz_cli.studies.influence import figures
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +256,18 @@ def test_files_of_others_are_not_replaced(tmp_path: Path, sources: list[Source])
         with pytest.raises(OutputError, match="was not written by cnnviz"):
             run(out, sources)
         assert (out / name).read_bytes() == b"mine"
+    assert [path.name for path in out.iterdir() if path.suffix != ".jsonl"] == ["distances.png"]  # it had not begun
+
+
+def test_studies_name_the_sheets_that_they_write() -> None:
+    """By which those of others are refused before an image is read."""
+    found = {name: entry.sheets for name, entry in STUDIES.items() if entry.sheets and name != ENTRY.name}
+    assert found == {
+        "concepts": (conclude.CONCEPTS,),
+        "dissect": (sheets.STEM, f"{sheets.STEM}.labels"),
+        "influence": (figures.SHEET,),
+        "tcav": ("tcav",),
+    }
 
 
 def test_an_image_that_changes_after_it_was_shown_fails_and_is_right_in_the_next_run(
