@@ -122,7 +122,7 @@ def slow_hals(matrix: Matrix, count: int, rounds: int) -> tuple[NDArray[Any], ND
         scale = np.sqrt(sizes[one] * norm(u) * norm(v))
         weights[:, one], basis[one] = scale * u / norm(u), scale * v / norm(v)
     weights[weights < 1e-6] = basis[basis < 1e-6] = 0.01 * np.sqrt(wide.mean())
-    ahead, last, falls = basis, np.inf, 0
+    ahead, last, falls, straight = basis, np.inf, 0, 0
     for _ in range(rounds):
         for _ in range(3):
             descend_slowly(weights, ahead, wide)
@@ -130,10 +130,10 @@ def slow_hals(matrix: Matrix, count: int, rounds: int) -> tuple[NDArray[Any], ND
         before, basis = basis, ahead.copy()
         for _ in range(6):
             descend_slowly(basis.T, weights.T, wide.T)
-        if rest > last + 1e-6 * abs(last):
-            ahead, falls = basis, falls + 1
-        else:
-            ahead = np.maximum(basis + 0.75 * (basis - before), 0)
+        straight += 1
+        if rest > last + 1e-6 * abs(last) or ((basis - ahead) * (basis - before)).sum() < 0:
+            falls, straight = falls + 1, 0
+        ahead = np.maximum(basis + min(0.9, straight / (straight + 3)) * (basis - before), 0)
         last = rest
     return weights, basis, falls
 
@@ -146,12 +146,12 @@ def descend_slowly(held: NDArray[Any], other: NDArray[Any], target: NDArray[Any]
 
 
 @pytest.mark.parametrize(
-    ("matrix", "count", "falls"), [(gamma(40, 13, 4, 0.4, seed=2), 4, 0), (gamma(24, 9, 3, 0.2, seed=1), 3, 1)]
+    ("matrix", "count", "falls"), [(gamma(40, 13, 4, 0.4, seed=2), 4, 0), (gamma(24, 9, 3, 0.2, seed=3), 3, 4)]
 )
 def test_each_iteration_is_that_of_a_slow_factorisation(matrix: Matrix, count: int, falls: int) -> None:
-    for rounds in (1, 2, 9):
+    for rounds in (1, 2, 16):
         weights, basis, fallen = slow_hals(matrix, count, rounds)
-        assert fallen == (falls if rounds == 9 else 0)
+        assert fallen == (falls if rounds == 16 else 0)
         lengths = np.linalg.norm(basis, axis=1)
         order = np.argsort(-np.linalg.norm(weights, axis=0) * lengths)
         found = factorize(rows_of(matrix), count, tolerance=0, most=rounds)

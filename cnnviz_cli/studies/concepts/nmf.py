@@ -5,8 +5,8 @@ best in turn, as scikit-learn's coordinate descent does. One sweep over the rows
 weights, and leaves what H needs to know of it, W^T W and W^T V, behind.
 
 Products with V cost most, so two things make the most of each sweep over the rows. Several rounds of coordinate descent
-use the same products (accelerated HALS, Gillis and Glineur 2012). And H goes on in the direction that it came, as
-long as that helps (Ang and Gillis 2019).
+use the same products (accelerated HALS, Gillis and Glineur 2012). And H goes on in the direction that it came, by ever
+more until it has overshot (Ang and Gillis 2019; O'Donoghue and Candes 2015).
 
 The start is NNDSVDa (Boutsidis and Gallopoulos 2008), of the eigenvectors of the C x C matrix V^T V.
 """
@@ -43,8 +43,8 @@ KNEE_ROWS = 4096
 _KNEE_TOLERANCE = 1e-3
 _WEIGHT_ROUNDS, _BASIS_ROUNDS = 3, 6
 """Of coordinate descent for each product with V. More gain nothing: the other factor moves next."""
-_MOMENTUM = 0.75
-"""Share of its last step that H goes on by."""
+_MOMENTUM = 0.9
+"""Share of its last step that H goes on by, at most."""
 _GROWN = 1e-6
 """Of what H explains: a rest that grows by less may be rounding, which must not decide."""
 _CUT = 1e-6
@@ -215,15 +215,17 @@ def _factorize(
     if held.shape != (rows.shape[0], count) or held.dtype != np.float32:
         raise ValueError(f"weights of {held.shape} and {held.dtype} for {rows.shape[0]} rows and {count} concepts")
     ahead = basis = _start(rows, survey, count, team, held)
-    first, iterations, converged, rest = 0.0, 0, False, np.inf
+    first, iterations, converged = 0.0, 0, False
+    rest, straight = np.inf, 0  # what is unexplained, and for how many steps H has gone on without overshooting
     while iterations < most and not converged:
         iterations += 1
         squares, products, steepness = _improve_weights(rows, ahead, team, held)
         last, rest = rest, _unexplained(ahead, products, squares)
         before, basis = basis, ahead.clone()
         steepness = steepness + _descend(basis, products, squares, _BASIS_ROUNDS)
-        grown = rest > last + _GROWN * abs(last)
-        ahead = basis if grown else (basis + _MOMENTUM * (basis - before)).clamp_(min=0)
+        turned = float(((ahead - basis) * (basis - before)).sum()) > 0
+        straight = 0 if turned or rest > last + _GROWN * abs(last) else straight + 1
+        ahead = (basis + min(_MOMENTUM, straight / (straight + 3)) * (basis - before)).clamp_(min=0)
         violation, scale = steepness.tolist()
         first = first or violation
         converged = violation <= max(tolerance * first, _ROUNDING * scale if tolerance else 0.0)
