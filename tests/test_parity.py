@@ -60,7 +60,7 @@ def test_the_page_has_the_rows_of_the_tool_and_no_others() -> None:
 
 def test_no_section_of_the_page_is_dropped_when_it_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written and not measured stands in the tool, word for word."""
-    for words in (parity.CONCEPTS, parity.INFLUENCE, parity.FAULTS):
+    for words in (parity.CONCEPTS, parity.INFLUENCE, parity.ATTACKS, parity.DREAMS, parity.FAULTS):
         assert f"\n{words}\n" in PAGE
     monkeypatch.setattr(parity, "_tables", lambda _: (f"## {family}\n" for family in parity.FAMILIES))
     monkeypatch.setattr(parity, "version", lambda _: "1")

@@ -94,6 +94,28 @@ layer has a bias. `tests/studies/test_tracin.py` compares both, and every influe
 precision.
 """
 
+ATTACKS = """\
+## Attacks of `cnnviz attack`
+
+Both attack the pixels of the same planted network in double precision, through its normalisation, with the same steps
+and the same budget (`tests/engine/test_attack.py`). cnnviz looks for the smallest size that flips the label, which
+captum does not; so the budget is one that flips nothing, and the whole walk is compared.
+
+| method | beside | verdict |
+|---|---|---|
+| fgsm, away from a class and towards one | captum `robust.FGSM` | equal within 1e-09 |
+| pgd under linf, from the image, away from a class and towards one | captum `robust.PGD` | equal within 1e-09 |
+| pgd under l2 | captum `robust.PGD(norm="L2")` | differs: it steps by the gradient's sign, ours along it |
+| pgd from random starts | captum `robust.PGD(random_start=True)` | cannot be compared: the draws differ |
+"""
+
+DREAMS = """## Dreams of `cnnviz dream`
+
+No library stands beside them in a live test. lucid has the objectives (channels, neurons, directions, caricatures) and
+the canvas of Fourier coefficients, but needs TensorFlow 1, which current versions of Python lack. Objectives, canvases
+and steps are derived again in double precision (`tests/methods/test_dreams.py`).
+"""
+
 FAULTS = """\
 ## Where a library differs from its documentation or paper
 
@@ -144,7 +166,7 @@ def page(results: Iterable[Result], seen: Iterable[tuple[Fault, str]]) -> str:
     versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in (*PEERS, "torch", "torchvision", "numpy"))
     head = HEAD.format(versions=versions, rtol=RTOL, atol=ATOL, bundled=BUNDLED)
     scripts = [_fault(fault, output) for fault, output in seen]
-    return "\n".join([head, *_tables(by_method), section(), CONCEPTS, INFLUENCE, FAULTS, *scripts])
+    return "\n".join([head, *_tables(by_method), section(), CONCEPTS, INFLUENCE, ATTACKS, DREAMS, FAULTS, *scripts])
 
 
 def _tables(by_method: dict[str, list[Result]]) -> Iterator[str]:
