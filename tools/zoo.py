@@ -23,7 +23,8 @@ SIDES = (64, 56, 96, 112, 128, 160, 224)
 """Inputs to try, in pixels; the first that a network takes is its smallest. 56 and 112 are for patches of 14."""
 
 KNOWN_SIDES = {"inception_v3": 112, "maxvit_t": 224, "alexnet": 96} | dict.fromkeys(
-    ("efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf"), SIDES[0]
+    ("efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "vit_b_32"),
+    SIDES[0],
 )
 """What `smallest` finds for networks that are asked for often; `small` sees to it that they stay right."""
 

@@ -261,16 +261,16 @@ def test_none_of_them_hangs(tmp_path: Path) -> None:
     """The two that did, in a process that a watchdog would end."""
     torch.save(holding_itself([f"k{n}" for n in range(40)]), tmp_path / "selfmany.pth")
     torch.save(holding_itself([""]), tmp_path / "selfempty.pth")
-    for name in ("selfmany.pth", "selfempty.pth"):
-        done = subprocess.run(
-            [sys.executable, "-m", "cnnviz_cli", "gradcam", str(tmp_path / name), "--weights", str(tmp_path / name)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == ExitCode.MODEL, done.stderr
-        assert "holds no state dict" in done.stderr
-        assert "Traceback" not in done.stderr
+    script = "import sys; from cnnviz_cli.cli.main import main; print([int(main(['gradcam', p, '--weights', p]))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script} for p in sys.argv[1:]])", "selfmany.pth", "selfempty.pth"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout == f"{[int(ExitCode.MODEL)] * 2}\n", done.stderr
+    assert done.stderr.count("holds no state dict") == 2
+    assert "Traceback" not in done.stderr
