@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 import cnnviz_cli
+from cnnviz_cli.core.errors import Terminated
 from cnnviz_cli.render import dreamed
 from cnnviz_cli.run.dream_files import advice_on
+from cnnviz_cli.run.dream_sheets import SheetWriter
 from cnnviz_cli.run.session import Session
 
 from .conftest import Command
@@ -62,29 +64,19 @@ def test_advice_is_given_once_and_a_method_left_out_once(
     assert sum("octaves is left out" in line for line in lines) == 1
 
 
-WHILE_DRAWN = """
-import os, signal, sys
-from cnnviz_cli.cli.main import main
-from cnnviz_cli.run.dream_sheets import SheetWriter
-def terminated(self, *_about):
-    os.kill(os.getpid(), signal.SIGTERM)
-    while True:
-        signal.pause()
-SheetWriter.sheets = terminated
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_terminated_while_sheets_are_drawn_the_manifest_has_what_was_painted(
-    dream: Command, cnnviz: Command, tmp_path: Path
+    dream: Command, cnnviz: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there, tests = tmp_path / "o", Path(nets.__file__).parent
-    how = [sys.executable, "-c", WHILE_DRAWN, "dream", *ASKED, *HOW, "-o", str(there)]
-    paths = os.pathsep.join([str(tests), str(Path(cnnviz_cli.__file__).parents[1])])
-    done = subprocess.run(
-        how, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 143, done.stderr
+    """What SIGTERM raises (tests/cli/test_process.py) is raised at the worst moment."""
+
+    def terminated(*_about: Any) -> None:
+        raise Terminated
+
+    there = tmp_path / "o"
+    with monkeypatch.context() as patch:
+        patch.setattr(SheetWriter, "sheets", terminated)
+        done = dream(*ASKED, "-o", there)
+    assert done.code == 143, done.err
     found = manifest(there)
     assert (found.run.status, len(found.images), found.sheets or []) == ("interrupted", 3, [])
     assert cnnviz("verify", there).code == 0

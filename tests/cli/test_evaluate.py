@@ -91,7 +91,7 @@ def test_more_cells_than_can_be_hidden_are_refused(capfd: pytest.CaptureFixture[
 
 def test_a_finished_run_is_no_image(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["gradcam", SAMPLE, "-o", str(out), "-q"]) == 0
+    assert main(["gradcam", SAMPLE, "-o", str(out), "-q", "--workers", "0"]) == 0
     assert main(["evaluate", str(out)]) == 2
     heard = capfd.readouterr().err
     assert "figures without arrays" in heard

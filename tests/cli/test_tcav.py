@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from cli.conftest import Command
+from concept_folders import make_folders
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tcav.md").read_text(encoding="utf-8")
 FEW = {"cats": 3, "fur": 10, "coffee": 10, "striped": 10, "dotted": 10, "random": 12}
 
 
-@pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from concept_folders import make_folders
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("folders")
+    make_folders(made, FEW)
+    return made
 
-    make_folders(tmp_path, FEW)
+
+@pytest.fixture
+def example(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(folders, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNVIZ_INPUT_SIZE", "64")
     return tmp_path
@@ -98,8 +104,6 @@ def test_mistakes_are_one_sentence(
 
 
 def test_the_folders_of_the_page_are_the_same_each_time(example: Path) -> None:
-    from concept_folders import make_folders
-
     before = {path: path.read_bytes() for path in example.rglob("*.png")}
     make_folders(example, FEW)
     assert {path: path.read_bytes() for path in example.rglob("*.png")} == before
