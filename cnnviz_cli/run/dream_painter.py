@@ -43,6 +43,7 @@ from cnnviz_cli.run.dreams import Dreamer, Painted, PaintTask, Start
 from cnnviz_cli.run.image_data import failed_record, read_options
 from cnnviz_cli.run.manifest_header import build_header, has_same_mask
 from cnnviz_cli.run.parts import MessageBuffer, Part, PartWorker
+from cnnviz_cli.run.present import window_of
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.unit_sheets import UnitPresenter
@@ -347,6 +348,5 @@ def load_start(
             raise ImageError("its mask is empty: no pixel of it is within the region")
         mask = Image.fromarray(inside.astype(np.uint8) * np.uint8(255)).resize(size, Image.Resampling.BOX)
         region = as_photograph(np.asarray(mask)[:, :, None])
-    left, top, right, bottom = (round(side, 4) for side in view.for_image_size(decoded.size).box)
     start = Start(decoded.sha256, inputs, photograph, region)
-    return start, Window(size=view.size, box=(left, top, right, bottom))
+    return start, window_of(view.for_image_size(decoded.size))

@@ -178,7 +178,7 @@ class Presenter:
             error=None,
             predictions=predictions,
             truth=description.truth,
-            seen=_window(view),
+            seen=window_of(view),
             mask_sha256=loaded.mask_sha256,
             value_range=(loaded.original.shown.low, loaded.original.shown.high) if loaded.original.shown else None,
             outputs=[*sheets, *outputs],
@@ -451,7 +451,8 @@ def _judged_fields(
     }
 
 
-def _window(view: View) -> Window:
+def window_of(view: View) -> Window:
+    """What a record says of the part of its image that the network saw."""
     left, top, right, bottom = (round(side, 4) for side in view.box)
     return Window(size=view.size, box=(left, top, right, bottom))
 

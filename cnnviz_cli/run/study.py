@@ -16,7 +16,7 @@ from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.families import STUDIES
 from cnnviz_cli.core.network import NetworkError
-from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Run, Subject
+from cnnviz_cli.core.records import Cost, ImageRecord, ModelRecord, Output, Prediction, Run, Subject
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.inputs.image_source import Source
@@ -36,6 +36,7 @@ from cnnviz_cli.run.image_data import LoadedImage, failed_record, load_image
 from cnnviz_cli.run.lifecycle import Backend, Outcome, RunSetup, execute_on
 from cnnviz_cli.run.looking import Looking
 from cnnviz_cli.run.manifest_header import build_header, device_name, model_record, run_record
+from cnnviz_cli.run.present import window_of
 from cnnviz_cli.run.session import Session
 from cnnviz_cli.run.stage_timer import StageTimer
 from cnnviz_cli.run.study_end import conclude_study, images_digest
@@ -112,6 +113,30 @@ class Study(ABC):
         """Write a figure of an image or a unit into its folder; see `run.study_files.write_study_figure`."""
         run, model = self._about
         return write_study_figure(self.sink, run, model, self.name, stem, figure, folder, **more)
+
+    def image_record(
+        self,
+        source: Source,
+        loaded: LoadedImage,
+        outputs: Sequence[Output],
+        predictions: Sequence[Prediction],
+        **more: Any,
+    ) -> ImageRecord:
+        """The record of an image with its figures; `more` are members of its own."""
+        original = loaded.original
+        return ImageRecord(
+            source=source.name,
+            sha256=original.sha256,
+            width=original.size[0],
+            height=original.size[1],
+            status="ok",
+            error=None,
+            predictions=list(predictions),
+            seen=window_of(loaded.view),
+            value_range=(original.shown.low, original.shown.high) if original.shown else None,
+            outputs=list(outputs),
+            **more,
+        )
 
     @cached_property
     def _about(self) -> tuple[Run, ModelRecord]:

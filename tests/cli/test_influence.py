@@ -244,10 +244,14 @@ def test_a_broken_image_fails_by_itself(cnnviz: Command, folders: Path) -> None:
 
 
 def test_sigmoids_are_asked_for_a_class_by_itself(cnnviz: Command, folders: Path) -> None:
-    ask = ("influence", "images", "--train", "train", "--multilabel", "--target", "1", *NET, *MANY, "-o", "out")
-    done = cnnviz(*ask)
+    ask = ("influence", "images", "--train", "train", "--multilabel", "--target", "1", *NET[:-1], "24x32", *MANY)
+    done = cnnviz(*ask, "-o", "out")
     assert done.code == 0, done.err
     told = manifest(folders / "out")
+    seen = told["images"][0]["seen"]
+    assert seen["size"] == [32, 24]  # width and height
+    left, top, right, bottom = seen["box"]
+    assert (right - left) / (bottom - top) == pytest.approx(32 / 24, rel=0.02)  # sides are resized to whole pixels
     assert told["findings"]["influence"]["loss"] == "binary cross-entropy"
     (one,) = told["images"][0]["findings"]["influence"]
     # Of the class alone: an image of it helps, any other harms.

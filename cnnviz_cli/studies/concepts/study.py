@@ -18,7 +18,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.findings import ImageFindings
 from cnnviz_cli.core.geometry import View
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
-from cnnviz_cli.core.records import Cost, ImageRecord, Prediction, Subject, Window
+from cnnviz_cli.core.records import Cost, ImageRecord, Prediction, Subject
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.engine.tail_scores import open_tail
@@ -350,20 +350,7 @@ class ConceptsStudy(Study):
         figure = fit_block(partial(compose_image_concepts, board, density=density_of(size)), size)
         predictions, target = self._predictions(at, told.index)
         output = self.write_figure(folder, CONCEPTS, figure, layer=self._layer, target=target)
-        view = self.frame(at).view
-        box = tuple(round(side, 4) for side in view.box)
-        return ImageRecord(
-            source=source.name,
-            sha256=loaded.original.sha256,
-            width=loaded.original.size[0],
-            height=loaded.original.size[1],
-            status="ok",
-            error=None,
-            predictions=predictions,
-            seen=Window(size=view.size, box=(box[0], box[1], box[2], box[3])),
-            outputs=[output],
-            findings=ImageFindings(concepts=told),
-        )
+        return self.image_record(source, loaded, [output], predictions, findings=ImageFindings(concepts=told))
 
     def _predictions(self, at: int, target: int) -> tuple[list[Prediction], Prediction]:
         """What the network says of an image, and the class that is explained."""

@@ -17,7 +17,7 @@ from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.findings import ImageFindings
 from cnnviz_cli.core.geometry import Framing, ResizeCrop
 from cnnviz_cli.core.layers import LayerInfo
-from cnnviz_cli.core.records import Cost, ImageRecord, Subject, Window
+from cnnviz_cli.core.records import Cost, ImageRecord, Subject
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.text import escape_text, list_some
 from cnnviz_cli.files.annotations.folders import Annotations, open_annotations
@@ -364,25 +364,15 @@ class DissectionStudy(Study):
         model, size = self.session.model, figure_size(self.settings.as_json())
         words = f"{model.name} ({model.weights})"
         output = self.write_figure(folder, DISSECT, draw_image(tiles, self._picture(loaded), source.name, words, size))
-        names, view = self._masks.names, loaded.view
-        left, top, right, bottom = (round(side, 4) for side in view.box)
+        names = self._masks.names
         about = DissectedImage(
             marked=[names[label] for label in self._masks.images.get(at, ())],
             found=[self._thing(at, one) for one in found[:MOST_FOUND]],
             undone=self._masks.undone.get(at),
         )
-        return ImageRecord(
-            source=source.name,
-            sha256=loaded.original.sha256,
-            width=loaded.original.size[0],
-            height=loaded.original.size[1],
-            status="ok",
-            error=None,
-            predictions=[],
-            seen=Window(size=view.size, box=(left, top, right, bottom)),
-            outputs=[output],
-            annotation_sha256=self._annotations.digest_of(source),
-            findings=ImageFindings(dissect=about),
+        digest = self._annotations.digest_of(source)
+        return self.image_record(
+            source, loaded, [output], (), annotation_sha256=digest, findings=ImageFindings(dissect=about)
         )
 
     def _found_in(self, at: int) -> list[_Pair]:

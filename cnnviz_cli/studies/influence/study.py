@@ -15,7 +15,7 @@ from cnnviz_cli.core.classes import TRUE, Rank
 from cnnviz_cli.core.errors import ImageError, UsageError
 from cnnviz_cli.core.findings import ImageFindings
 from cnnviz_cli.core.influence_records import InfluenceRecord, InfluentialImage, SuspectImage
-from cnnviz_cli.core.records import Cost, ImageRecord, Json, Output, Prediction, Window
+from cnnviz_cli.core.records import Cost, ImageRecord, Json, Output, Prediction
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.scores import Classes, highest, round_score
 from cnnviz_cli.core.text import escape_text
@@ -190,21 +190,9 @@ class InfluenceStudy(Study):
             record, tiles = self._told(answer, describe(answer.target), loaded.original.sha256)
             found.append(record)
             outputs.append(self._draw(record, tiles, loaded, predictions, folder))
-        width, height = loaded.original.size
-        shown = loaded.original.shown
-        return ImageRecord(
-            source=source.name,
-            sha256=loaded.original.sha256,
-            width=width,
-            height=height,
-            status="ok",
-            error=None,
-            predictions=predictions,
-            truth=None if truth is None else describe(truth),
-            seen=Window(size=(loaded.view.size[1], loaded.view.size[0]), box=loaded.view.box),
-            value_range=(shown.low, shown.high) if shown else None,
-            outputs=outputs,
-            findings=ImageFindings(influence=found),
+        told = None if truth is None else describe(truth)
+        return self.image_record(
+            source, loaded, outputs, predictions, truth=told, findings=ImageFindings(influence=found)
         )
 
     def _draw(

@@ -23,7 +23,7 @@ from cnnviz_cli.core.errors import UsageError
 from cnnviz_cli.core.findings import ImageFindings
 from cnnviz_cli.core.needs import Activation, Gradient, Need
 from cnnviz_cli.core.network import explain_memory_errors, to_memory_format
-from cnnviz_cli.core.records import Cost, ImageRecord, Window
+from cnnviz_cli.core.records import Cost, ImageRecord
 from cnnviz_cli.core.report import Reporter
 from cnnviz_cli.core.tcav_records import ConceptInImage, ConceptScore, Estimate, TcavFound
 from cnnviz_cli.core.text import escape_text
@@ -398,18 +398,7 @@ class TcavStudy(Study):
         predictions = [] if isinstance(described, str) else list(described.predictions)
         figure = self._draw(loaded, maps, [one.brief for one in predictions[:1]])
         output = self.write_figure(folder, self.name, figure)
-        return ImageRecord(
-            source=source.name,
-            sha256=loaded.original.sha256,
-            width=loaded.original.size[0],
-            height=loaded.original.size[1],
-            status="ok",
-            error=None,
-            predictions=predictions,
-            seen=Window(size=loaded.view.size, box=loaded.view.box),
-            outputs=[output],
-            findings=ImageFindings(tcav=told),
-        )
+        return self.image_record(source, loaded, [output], predictions, findings=ImageFindings(tcav=told))
 
     def _in_image(self, layer: int, concept: int, slopes: Tensor, maps: Tensor) -> tuple[ConceptInImage, Likeness]:
         """What an image has of a concept: the derivative, and position by position what the direction says of it, whose
