@@ -75,7 +75,8 @@ def compose_concept_maps(title: str, facts: Sequence[str], maps: Sequence[Concep
     room = scene.style.size.layout_width
     margin = MARGIN if room >= 800 else MARGIN // 2
     most = room - 2 * margin
-    across = max(1, min(len(maps) + 1, (most + GAP) // (TILE + GAP) or 1, 5))
+    layers = [[one for one in maps if one.layer == layer] for layer in dict.fromkeys(one.layer for one in maps)] or [[]]
+    across = max(1, min(max(map(len, layers)) + 1, (most + GAP) // (TILE + GAP) or 1, 5))
     if across < 2 and most >= 2 * LEAST + GAP:
         across = 2
     side = min(TILE, (most + GAP) // across - GAP)
@@ -83,8 +84,13 @@ def compose_concept_maps(title: str, facts: Sequence[str], maps: Sequence[Concep
     canvas = fit_input(scene.image, scene.view, side, scene.style.size.density)
     original = canvas.as_raster(canvas.image)
     head = _head("the image", "what the network saw of it", side)
-    tiles = [stack_vertically([head, original], 4), *(_tile(one, scene, side) for one in maps)]
-    rows = [stack_horizontally(tiles[at : at + across], GAP) for at in range(0, len(tiles), across)]
+    aligned = max(map(len, layers)) < across  # a row for each layer, the same concept below the same
+    rows: list[Block] = []
+    for number, some in enumerate(layers):
+        tiles = [_tile(one, scene, side) for one in some]
+        if not number or aligned:
+            tiles.insert(0, blank_block(side, 1) if number else stack_vertically([head, original], 4))
+        rows += [stack_horizontally(tiles[at : at + across], GAP) for at in range(0, len(tiles), across)]
     lines = [Line(elide(title, HEADING, width, middle=True), HEADING)]
     heading = set_lines([*lines, *muted_lines(facts, TYPE, width), *note_lines(scene.caption.note, TYPE, width)], width)
     shown = [(one.panel, Caption(one.name, one.layer)) for one in maps if one.panel is not None]

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from cnnviz_cli.core.evaluation_board import leaderboard_of, shown_columns
 from cnnviz_cli.core.evaluation_records import Evaluation
-from cnnviz_cli.core.families import EVERY_FAMILY
+from cnnviz_cli.core.families import DREAM, EVERY_FAMILY
 from cnnviz_cli.core.panels import advice
 from cnnviz_cli.core.records import DreamRecord, Subject
 from cnnviz_cli.core.text import escape_text, format_percent
@@ -24,6 +24,8 @@ MOST_INLINE = 500
 
 def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side: int) -> Iterator[Plain]:
     """The pictures of units of the network, in the order of the run; `records` are their numbers."""
+    run_facts: Any = saved.facts["run"]
+    dreams = run_facts["command"] == DREAM.name  # one that failed has nothing painted to tell it by
     inline = place.mode == "single" or len(records) <= MOST_INLINE
     for number in records:
         record: Plain = saved.record(number)
@@ -50,7 +52,7 @@ def unit_tiles(run: int, saved: SavedRun, records: list[int], place: Place, side
             error = escape_text(record["error"] or "")
             yield {
                 "title": escape_text(subject.title), "subtitle": "failed", "layer": subject.layer, "run": run,
-                "figure": None, "thumb": "", "size": None, "painted": False, "facts": [], "sentences": [error],
+                "figure": None, "thumb": "", "size": None, "painted": dreams, "facts": [], "sentences": [error],
             }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from cnnviz_cli.core.figure_settings import parse_figure_size
 from cnnviz_cli.render import Caption, Style
 from cnnviz_cli.render.axes import BLUE, QUIET
 from cnnviz_cli.render.figures import Scene
-from cnnviz_cli.render.layout import ALERT, Block, Dots, Raster, Rectangle
+from cnnviz_cli.render.layout import ALERT, MARGIN, Block, Dots, Raster, Rectangle
 from cnnviz_cli.render.tcav import (
     BAR,
     ConceptRow,
@@ -134,6 +134,9 @@ def test_an_images_sheet_has_a_map_for_each_concept(width: int) -> None:
     check_layout(block)
     assert block.width <= width
     assert sum(isinstance(item, Raster) and item.width > 100 for _, _, item in block.leaves()) == 4
+    if width >= 1100:  # a row for each layer, which begins below the first concept of the first one
+        heads = {item.text: left for left, _, item in texts(block) if item.text in ("striped", "zigzagged", "dotted")}
+        assert heads["zigzagged"] == heads["dotted"] > heads["striped"] > MARGIN
     words = [item.text for _, _, item in texts(block)]
     assert sum(text.startswith("nowhere like it") for text in words) == 1
     assert {"the score rises along it", "the score falls along it", "no change", "+0.0300", "-0.200"} <= set(words)

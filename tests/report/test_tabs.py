@@ -52,6 +52,16 @@ def dream_of(root: Path, subject: Subject, **facts: Any) -> ImageRecord:
     )
 
 
+def test_dreams_that_all_failed_are_dreams(tmp_path: Path) -> None:
+    failed = dream_of(tmp_path / "run", ESPRESSO).model_copy(
+        update={"status": "failed", "error": "it is not a number", "outputs": []}
+    )
+    for command, painted in (("dream", True), ("features", False)):
+        made = write_report([save(tmp_path / command, failed, command=command)])
+        (tile,) = Read(made.path).index["tabs"]["dreams"]
+        assert (tile["subtitle"], tile["sentences"], tile["painted"]) == ("failed", ["it is not a number"], painted)
+
+
 def test_painted_pictures_are_a_wall(tmp_path: Path) -> None:
     root = tmp_path / "run"
     judged = [Judgement(model="m", weights="w", weights_sha256="", index=1, probability=0.86, rank=1, prediction=CAT)]

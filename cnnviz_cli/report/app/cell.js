@@ -79,7 +79,7 @@
       <span class="caption"><span class="line"><span class="mark ${key}">${mark}</span>
           <span class="class">${outcome === 3 ? 'failed' : said === null ? leaf(R.source(i)) : R.label(said)}</span>
           ${outcome !== 3 && said !== null && html`<span class="share">${R.percent(R.value(`probability.${run}`, i))}</span>`}</span>
-        <span class="line dim"><span class="class">${outcome === 1 ? `is ${R.label(R.value(R.truthColumn(run), i))}` : leaf(R.source(i))}</span>
+        <span class="line dim"><span class="class">${outcome === 1 ? `is ${R.label(R.value(R.truthColumn(run), i))}` : said === null && outcome !== 3 ? '' : leaf(R.source(i))}</span>
         </span></span>`;
     if (still) return html`<figure class="cell" aria-label=${words}>${inside}</figure>`;
     const current = at === R.cursor.value;

@@ -14,6 +14,9 @@
       <span class=track aria-hidden=true><span style=${{width: `${100 * Math.max(0, Math.min(1, share || 0))}%`}}></span></span><span class=text>${text}</span></li>`;
   }
 
+  // Whether there is anything to stand under the heading: a study may say nothing of classes.
+  const says = said => Boolean(!said || said.error || said.truth || said.predictions.length || said.sentences?.length);
+
   function Says({i, record, run}) {
     const said = record.runs[run], about = R.runs[run];
     const name = R.runs.length > 1 && html`<h4>${runName(about)} ${about.random && html`<span class=random>random weights</span>`}</h4>`;
@@ -117,7 +120,7 @@
   R.Facts = ({i, record, a, b}) => {
     const two = R.state.mode.value !== 'one', shown = [a, ...(two && b ? [b] : [])].filter(map => map?.sentence);
     const first = a ? R.views[a.view].run : R.run.value, rest = R.runs.map((_, k) => k).filter(k => k !== first && R.runs[k].images > 0);
-    const random = R.runs[first].random;
+    const random = R.runs[first].random, spoken = R.runs.length > 1 || R.truths || says(record.runs[first]);
     return html`<div class=facts>
       ${shown.map(map => html`<p class=state><b>${two ? `${map === a ? 'A' : 'B'}, ` : ''}${R.titleOf(map)}: ${map.state}.</b> ${map.sentence}</p>`)}
       ${a && R.views[a.view].kind === 'figure' && !record.drawn && html`<p class=state>${a.figure
@@ -127,9 +130,9 @@
         ? html`With <code>--photos</code> <code>DIR</code> <code>--previews</code> <code>640</code> the page holds a larger picture.` : html`<code>--photos</code> <code>DIR</code> names the images’ folder.`}</p>`}
       ${record.drawn && R.index.fixed && html`<p class=state>${R.index.fixed}</p>`}
       ${random && html`<p class=state>These weights are random. If this map resembles that of the trained network, it shows nothing that was learnt.</p>`}
-      <${Section} title="What the network says"><${Says} i=${i} record=${record} run=${first} />
+      ${spoken && html`<${Section} title="What the network says"><${Says} i=${i} record=${record} run=${first} />
         ${rest.slice(0, 1).map(run => html`<${Says} i=${i} record=${record} run=${run} />`)}
-        ${rest.length > 1 && html`<details><summary>${rest.length - 1} more ${rest.length > 2 ? 'runs' : 'run'}</summary>${rest.slice(1).map(run => html`<${Says} i=${i} record=${record} run=${run} />`)}</details>`}<//>
+        ${rest.length > 1 && html`<details><summary>${rest.length - 1} more ${rest.length > 2 ? 'runs' : 'run'}</summary>${rest.slice(1).map(run => html`<${Says} i=${i} record=${record} run=${run} />`)}</details>`}<//>`}
       ${a && R.drawable(a) && !R.asFigure(record, a) && html`<${Section} title=${two && b && R.state.scale.value === 'own' ? 'Scale of A' : 'Scale'}><${Scale} a=${a} b=${b} /><//>`}
       <${Section} title="Maps">${record.maps.length ? html`<${Maps} record=${record} a=${a} b=${b} />` : html`<p class=dim>There are no maps of it.</p>`}<//>
       <${Measures} i=${i} a=${a} b=${b} />

@@ -15,7 +15,7 @@
 
   function Probability() {
     const name = `probability.${R.run.value}`;
-    if (!R.column(name)) return null;
+    if (!R.column(name) || !R.said.value.length) return null;
     return html`<${Section} title="Probability">
       <${Spread} name=${name} of=${R.among.probability.value} from=${S.lo.value} to=${S.hi.value} />
       <${Range} what="lo" label="at least" words=${R.percent} />
@@ -50,10 +50,11 @@
 
   function Panel() {
     const {outcomes, states} = R.tallies.value, noted = Object.keys(R.notes.value).length;
+    const asked = R.said.value.length || R.truths ? 'file name or class' : 'file name';
     const kinds = R.index.states.map((word, k) => [word, '', word, states[k]])
       .filter(([word, , , n]) => n > 0 && word !== 'ok' && word !== 'failed');
-    return html`<${Section} title="Find"><input type="search" id="search" aria-label="Find by file name or class" value=${S.q.value}
-        placeholder="file name or class" aria-keyshortcuts="/" onInput=${event => { S.q.value = event.target.value; }} />
+    return html`<${Section} title="Find"><input type="search" id="search" aria-label=${`Find by ${asked}`} value=${S.q.value}
+        placeholder=${asked} aria-keyshortcuts="/" onInput=${event => { S.q.value = event.target.value; }} />
       </${Section}>
       <${Section} title="Outcome"><${Chips} what="outcome" label="Outcome" of=${R.OUTCOMES.map(
         (of, k) => [of.key, of.mark, of.word, outcomes[k]]).filter(of => of[3] > 0)} /></${Section}>

@@ -34,7 +34,7 @@
         <button type="button" class="icon" aria-label="Close" onClick=${() => ref.current.close()}>✕</button></div>
       <div class="sheet-body shown" tabindex="0" role="group" aria-label=${one.title}>
         <a class="large" href=${one.figure} target="_blank" rel="noopener"><img src=${one.figure ?? thumb(one)} alt=${`${one.title}, the figure`} /></a>
-        <div class="known">${one.subtitle && html`<p>${one.subtitle}</p>`}
+        <div class="known">${one.subtitle && !one.facts?.some(([, value]) => value === one.subtitle) && html`<p>${one.subtitle}</p>`}
           ${one.sentences?.map(sentence => html`<p key=${sentence}>${sentence}</p>`)}
           ${one.facts?.length > 0 && html`<dl class="facts">${one.facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt>
             <dd>${value}</dd></div>`)}</dl>`}
