@@ -25,6 +25,8 @@ from cnnviz_cli.models.load.loaded_model import LoadedModel
 from cnnviz_cli.run import Outcome
 from cnnviz_cli.run.explain import Explainer
 
+pytestmark = pytest.mark.usefixtures("networks_once")
+
 local_run = importlib.import_module("cnnviz_cli.run.local_run")
 reading = importlib.import_module("cnnviz_cli.run.image_data")
 preparation = importlib.import_module("cnnviz_cli.run.session")
@@ -64,7 +66,7 @@ def manifest_of(out: Path) -> Manifest:
 @pytest.fixture
 def altered(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[nn.Module], None]], None]:
     """Have the bundled network changed after loading."""
-    genuine = preparation.load_model
+    genuine = importlib.import_module("cnnviz_cli.models.load.loaded_model").load_model
 
     def alter(change: Callable[[nn.Module], None]) -> None:
         def loaded(*arguments: Any, **named: Any) -> LoadedModel:

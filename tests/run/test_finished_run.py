@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run.resuming import BROKEN, Listener, files_of, photographs
+from run.resuming import BROKEN, Listener, files_of, photographs, tiny_model
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.config.load import load_settings
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 
 COMPUTED = ["--device", "cpu", "--workers", "0", "-q"]
 JUDGED = ("--measure", "removal,subsets,sparseness", "--subsets", "8", "--subset-cells", "3", "--steps", "4")
-METHODS = ["gradcam", "eigencam", "gradient", "smoothgrad", "input-x-gradient"]
+METHODS = ["gradcam", "eigencam", "gradient", "smoothgrad"]
 
 
 def numbers(out: Path) -> dict[tuple[str, ...], str]:
@@ -58,14 +59,23 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that `finished` is a copy of."""
+    place = tmp_path_factory.mktemp("made")
+    photographs(place / "in", 5)
+    asked = ["all", str(place / "in"), "--target", "top2", "--batch-size", "1", "--save-arrays"]
+    asked += ["--gradcam-method", "gradcam,eigencam", "--saliency-method", "gradient,smoothgrad"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
+        assert main([*asked, "--gradcam-layer", "conv", *COMPUTED, "-o", str(place / "run-a")]) == 3
+    return place / "run-a"
+
+
 @pytest.fixture
-def finished(tmp_path: Path, pictures: Path) -> Path:
+def finished(tmp_path: Path, made: Path) -> Path:
     """A run of several families and two targets, one of its methods without a map, one of its images broken."""
-    out = tmp_path / "run-a"
-    asked = ["all", str(pictures), "--target", "top2", "--batch-size", "1", "--save-arrays"]
-    asked += ["--gradcam-method", "gradcam,eigencam", "--saliency-method", "gradient,smoothgrad,input-x-gradient"]
-    assert main([*asked, "--gradcam-layer", "conv", *COMPUTED, "-o", str(out)]) == 3
-    return out
+    return Path(shutil.copytree(made, tmp_path / "run-a"))
 
 
 def judge(run: Path, pictures: Path, out: Path, measures: tuple[str, ...] = JUDGED, *more: str) -> int:

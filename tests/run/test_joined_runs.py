@@ -6,7 +6,7 @@ import csv
 import importlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -47,9 +47,38 @@ def _networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    photographs(tmp_path / "in", 6)
+    photographs(tmp_path / "in", 4)
     (tmp_path / "in" / BROKEN).unlink()
     return tmp_path / "in"
+
+
+@dataclass(frozen=True)
+class Made:
+    """Three images, and runs that explain them; to be read alone."""
+
+    pictures: Path
+    run: Path
+    """of the methods `ONE`"""
+    same: Path
+    """of the methods `TWO` and the same network"""
+    other: Path
+    """of the methods `ONE` and another network"""
+    judged: Path
+    """`run` and `other` judged together"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    place = tmp_path_factory.mktemp("made")
+    photographs(place / "in", 4)
+    (place / "in" / BROKEN).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", another_model)
+        run = explain(place / "run-a", place / "in", ONE)
+        same = explain(place / "same" / "run-b", place / "in", TWO)
+        other = explain(place / "run-b", place / "in", ONE, "--model", "resnet18", "--weights", "random:1")
+        assert judge([run, other], place / "in", place / "judged") == 0
+    return Made(place / "in", run, same, other, place / "judged")
 
 
 def explain(out: Path, pictures: Path, methods: tuple[str, ...], *more: str) -> Path:
@@ -80,46 +109,42 @@ def joined(out: Path) -> Any:
     return JoinedEvaluation.model_validate_json((out / "evaluation.json").read_text(encoding="utf-8"))
 
 
-def test_two_runs_of_a_network_have_the_numbers_of_one_run_of_all_their_methods(tmp_path: Path, pictures: Path) -> None:
-    first = explain(tmp_path / "a" / "run", pictures, ONE)
-    second = explain(tmp_path / "b", pictures, TWO)
-    before = files_of(tmp_path / "a") | files_of(second)
+def test_two_runs_of_a_network_have_the_numbers_of_one_run_of_all_their_methods(tmp_path: Path, made: Made) -> None:
+    first, second, pictures = made.run, made.same, made.pictures
+    before = files_of(first), files_of(second)
     assert judge([first, second], pictures, tmp_path / "out") == 0
     direct = ["evaluate", str(pictures), "--method", ",".join((*ONE, *TWO)), *JUDGED, *COMPUTED]
     assert main([*direct, "--gradcam-layer", "conv", "-o", str(tmp_path / "direct")]) == 0
     wanted = [row for row in table(tmp_path / "direct") if row["method"] in {*ONE, *TWO} or row["family"] == "control"]
     of_runs = [row for row in table(tmp_path / "out") if row["method"] in {*ONE, *TWO} or row["family"] == "control"]
     assert plain(of_runs) == plain(wanted)
-    assert {row["run"] for row in of_runs if row["method"] in ONE} == {"run"}
-    assert {row["run"] for row in of_runs if row["method"] in TWO} == {"b"}
-    assert {row["run"] for row in of_runs if row["family"] == "control"} == {"run"}  # once, of one network
+    assert {row["run"] for row in of_runs if row["method"] in ONE} == {"run-a"}
+    assert {row["run"] for row in of_runs if row["method"] in TWO} == {"run-b"}
+    assert {row["run"] for row in of_runs if row["family"] == "control"} == {"run-a"}  # once, of one network
     found = joined(tmp_path / "out").evaluation
     one = json.loads((tmp_path / "direct" / "manifest.json").read_text(encoding="utf-8"))["evaluation"]
     for row in one["methods"]:
         same = next(each for each in found.methods if (each.method, each.layer) == (row["method"], row["layer"]))
-        assert same.run == ("run" if row["method"] in ONE else "b")
+        assert same.run == ("run-a" if row["method"] in ONE else "run-b")
         assert {name: cell.model_dump(mode="json") for name, cell in same.measures.items()} == row["measures"]
     assert [row.run for row in found.controls] == [None] * 4
-    assert files_of(tmp_path / "a") | files_of(second) == before
-    for name in ("run", "b"):
+    assert (files_of(first), files_of(second)) == before
+    for name in ("run-a", "run-b"):
         assert verify(tmp_path / "out" / name) == []
 
 
-def test_runs_of_two_networks_are_judged_each_under_its_own(tmp_path: Path, pictures: Path) -> None:
-    first = explain(tmp_path / "run-a", pictures, ONE)
-    second = explain(tmp_path / "run-b", pictures, ONE, "--model", "resnet18", "--weights", "random:1")
-    out = tmp_path / "out"
-    assert judge([first, second], pictures, out) == 0
+def test_runs_of_two_networks_are_judged_each_under_its_own(tmp_path: Path, made: Made) -> None:
+    out = made.judged
     rows = table(out)
-    for name, run in (("run-a", first), ("run-b", second)):
+    for name, run in (("run-a", made.run), ("run-b", made.other)):
         alone = tmp_path / f"alone-{name}"
-        assert main(["evaluate", str(run), str(pictures), *JUDGED, *COMPUTED, "-o", str(alone)]) == 0
+        assert main(["evaluate", str(run), str(made.pictures), *JUDGED, *COMPUTED, "-o", str(alone)]) == 0
         assert plain([row for row in rows if row["run"] == name]) == plain(table(alone))
     told = joined(out)
     found = told.evaluation
     assert [(one.name, one.model, one.images, one.controls) for one in found.runs] == [
-        ("run-a", "tiny", 5, "run-a"),
-        ("run-b", "resnet18", 5, "run-b"),
+        ("run-a", "tiny", 3, "run-a"),
+        ("run-b", "resnet18", 3, "run-b"),
     ]
     assert sorted((row.run, row.method) for row in found.controls) == sorted(
         (name, control)
@@ -138,9 +163,9 @@ def test_runs_of_two_networks_are_judged_each_under_its_own(tmp_path: Path, pict
 
 
 def test_an_image_that_only_one_run_has_counts_for_none_and_is_said(
-    tmp_path: Path, pictures: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, made: Made, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    first = explain(tmp_path / "run-a", pictures, ONE)
+    first, pictures = made.run, made.pictures
     shutil.copytree(pictures, tmp_path / "fewer")
     (tmp_path / "fewer" / "2.png").unlink()
     second = explain(tmp_path / "run-b", tmp_path / "fewer", TWO)
@@ -149,17 +174,26 @@ def test_an_image_that_only_one_run_has_counts_for_none_and_is_said(
     assert "1 image has no judged maps of every run" in capfd.readouterr().err
     told = joined(tmp_path / "out")
     assert [(one.source, one.missing) for one in told.left_out_images] == [("2.png", ["run-b"])]
-    assert told.evaluation.images == 4
-    assert {row["source"] for row in table(tmp_path / "out")} == {"0.png", "1.png", "4.png", "5.png"}
+    assert told.evaluation.images == 2
+    assert {row["source"] for row in table(tmp_path / "out")} == {"0.png", "1.png"}
     assert "2.png" in {row["source"] for row in table(tmp_path / "out" / "run-a")}
 
 
 def test_the_same_command_again_does_nothing_and_gives_the_same_bytes(
-    tmp_path: Path, pictures: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, made: Made, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [explain(tmp_path / name, pictures, methods) for name, methods in (("run-a", ONE), ("run-b", TWO))]
     monkeypatch.chdir(tmp_path)
-    asked = ["evaluate", *map(str, runs), str(pictures), *JUDGED, "--device", "cpu", "--workers", "0"]
+    asked = [
+        "evaluate",
+        str(made.run),
+        str(made.same),
+        str(made.pictures),
+        *JUDGED,
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
     assert main(asked) == 0
     base = next(path.parent for path in tmp_path.rglob("evaluation.json"))
     before = {name: data for name, data in files_of(base).items() if not name.endswith("run.json")}
@@ -167,7 +201,7 @@ def test_the_same_command_again_does_nothing_and_gives_the_same_bytes(
     assert main([*asked, "--json"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert Path(told["output"]).resolve() == base.resolve()
-    assert {name: one["resumed"] for name, one in told["runs"].items()} == {"run-a": 5, "run-b": 5}
+    assert {name: one["resumed"] for name, one in told["runs"].items()} == {"run-a": 3, "run-b": 3}
     assert {row["run"] for row in told["evaluation"]["methods"]} == {"run-a", "run-b"}
     assert {name: data for name, data in files_of(base).items() if not name.endswith("run.json")} == before
     # Another question goes to another folder.
@@ -176,7 +210,7 @@ def test_the_same_command_again_does_nothing_and_gives_the_same_bytes(
     capfd.readouterr()
     assert main([*asked, "--dry-run", "--json"]) == 0
     plans = json.loads(capfd.readouterr().out)["runs"]
-    assert [len(plans[name]["inputs"]) for name in ("run-a", "run-b")] == [5, 5]
+    assert [len(plans[name]["inputs"]) for name in ("run-a", "run-b")] == [3, 3]
 
 
 def test_some_methods_of_finished_runs(tmp_path: Path, pictures: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +236,8 @@ def test_some_methods_of_finished_runs(tmp_path: Path, pictures: Path, capfd: py
 def test_images_are_found_where_they_were_named(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    photographs(pictures, 6)
+    (pictures / BROKEN).unlink()
     run = explain(tmp_path / "run-a", pictures, ONE)
     monkeypatch.chdir(pictures)
     assert main(["evaluate", str(run), *JUDGED, *COMPUTED, "-o", str(tmp_path / "out")]) == 0
@@ -256,11 +292,8 @@ def test_runs_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert run_names(roots)[:2] == ["a-run", "b-run"]
 
 
-def test_curves_of_a_method_lie_among_the_controls_of_its_own_network(tmp_path: Path, pictures: Path) -> None:
-    first = explain(tmp_path / "run-a", pictures, ONE)
-    second = explain(tmp_path / "run-b", pictures, ONE, "--model", "resnet18", "--weights", "random:1")
-    assert judge([first, second], pictures, tmp_path / "out") == 0
-    board = leaderboard_of(joined(tmp_path / "out").evaluation, [])
+def test_curves_of_a_method_lie_among_the_controls_of_its_own_network(made: Made) -> None:
+    board = leaderboard_of(joined(made.judged).evaluation, [])
     assert {(row.run, row.rivals) for row in board.rows} == {("run-a", "run-a"), ("run-b", "run-b")}
     assert OWN_CONTROLS in board.foot
     (plots,) = [_plots(board, spec) for spec in board.charts]

@@ -18,10 +18,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
+from torchvision.models import vgg16
 
 from cnnviz_cli.cli.main import main
 from cnnviz_cli.files.output.manifest import manifest_schema
+
+pytestmark = pytest.mark.usefixtures("networks_once")
 
 SAMPLES = Path(__file__).parents[2] / "sample_images"
 NAMES = ["camera.png", "chelsea.png", "chelsea_coffee.png", "coffee.png", "rocket.jpg"]
@@ -49,7 +54,7 @@ def cnnviz(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`cnnviz all sample_images`, with a class by name and the raw maps."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    done = started("all", SAMPLES, "-o", out, "-t", "top1", "-t", "tiger cat", "-t", "espresso", "--save-arrays")
+    done = cnnviz("all", SAMPLES, "-o", out, "-t", "top1", "-t", "tiger cat", "-t", "espresso", "--save-arrays")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -141,13 +146,21 @@ def test_nothing_in_the_manifest_tells_of_this_machine(demo: Path) -> None:
 
 
 def test_the_same_again_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = [SAMPLES / "chelsea.png", SAMPLES / "rocket.jpg"]
     runs = []
     # Another process, and another order of hashes in it.
     for name, cwd, run in (("a", SAMPLES, cnnviz), ("b", tmp_path, started)):
         monkeypatch.chdir(cwd)
         out = tmp_path / name
-        arguments: Sequence[str | Path] = ["all", *chosen, "-o", out, "-t", "top2", "--save-arrays", "-q"]
+        arguments: Sequence[str | Path] = [
+            "all",
+            SAMPLES / "rocket.jpg",
+            "-o",
+            out,
+            "-t",
+            "top2",
+            "--save-arrays",
+            "-q",
+        ]
         assert run(*arguments).returncode == 0
         files = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
         files.pop("run.json")
@@ -187,7 +200,8 @@ def test_overlays_have_the_photographs_size_times_a_whole_number(manifest: dict[
 
 def test_a_dry_run_writes_nothing_and_says_what_the_run_does(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["all", SAMPLES / "chelsea.png", "-o", out, "-t", "tiger cat", "-t", "espresso"]
+    network = ["--model", "squeezenet1_1", "--weights", "random:0", "--input-size", "64"]
+    arguments = ["all", SAMPLES / "chelsea.png", "-o", out, "-t", "tiger cat", "-t", "espresso", *network]
     done = cnnviz(*arguments, "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     assert not out.exists()
@@ -222,6 +236,14 @@ def test_the_configurations_run(name: str, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["summary"]["ok"] == 1
 
 
+def test_the_layers_that_the_large_configuration_names_are_there() -> None:
+    given = yaml.safe_load((SAMPLES.parent / "configs" / "vgg16.yaml").read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        layers = dict(vgg16().named_modules())
+    assert {*given["features"]["layer"], *given["deconv"]["layer"], given["gradcam"]["layer"]} <= layers.keys()
+
+
+@pytest.mark.slow  # draws 138 million random weights
 def test_the_large_configuration_runs_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNVIZ_WEIGHTS", "random:0")  # which wins over the file, whose weights cannot be fetched here
     config = SAMPLES.parent / "configs" / "vgg16.yaml"

@@ -31,6 +31,8 @@ from cnnviz_cli.run.pipeline import MapScales
 from cnnviz_cli.run.present import comparison_names
 from cnnviz_cli.run.scales import WidestRanges
 
+pytestmark = pytest.mark.usefixtures("networks_once")
+
 spooling = importlib.import_module("cnnviz_cli.files.output.sink")
 
 
