@@ -26,6 +26,7 @@ from benchmarks import (
     gpu,
     memory,
     precision,
+    questions,
     startup,
     throughput,
 )
@@ -55,7 +56,7 @@ def main() -> None:
         nargs="*",
         metavar="PART",
         help="compute, attribution, memory, throughput, drawing, end-to-end, startup, precision, channels, dream, "
-        "evaluate, features, concepts, report",
+        "evaluate, features, concepts, questions, report",
     )
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds for each contestant (default 9)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
@@ -74,6 +75,7 @@ def main() -> None:
         "evaluate": lambda: (evaluate.everything(given.rounds), []),
         "features": lambda: (features.everything(given.rounds), []),
         "concepts": concepts.everything,
+        "questions": lambda: (questions.everything(min(given.rounds, 3)), []),
         "report": lambda: ([], report_pages.notes()),
     }
     unknown = [name for name in given.parts if name not in parts]
