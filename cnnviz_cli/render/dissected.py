@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from cnnviz_cli.core.geometry import Box
 from cnnviz_cli.render.axes import BAND, BLUE, GRID, TICK, Axis, KeyEntry, key_line, round_ticks
-from cnnviz_cli.render.canvas import DARK, LIGHT, hatching
+from cnnviz_cli.render.canvas import DARK, LIGHT, hatching, widened
 from cnnviz_cli.render.layout import (
     ALERT,
     GAP,
@@ -349,7 +349,7 @@ def _ringed(region: Image.Image, line: int) -> Image.Image:
     """A region; one of a few pixels, which no line could show, with so much around it that a ring is drawn there."""
     if region.histogram()[255] > (SPECK * line) ** 2:
         return region
-    return region.filter(ImageFilter.MaxFilter(2 * SPECK * line + 1))
+    return widened(region, SPECK * line)
 
 
 def _line_around(region: Image.Image, line: int) -> tuple[Image.Image, Image.Image]:
@@ -358,9 +358,9 @@ def _line_around(region: Image.Image, line: int) -> tuple[Image.Image, Image.Ima
     inside = Image.new("L", region.size, 0)
     ring = line
     inside.paste(region.crop((ring, ring, region.width - ring, region.height - ring)), (ring, ring))
-    inner = inside.filter(ImageFilter.MinFilter(4 * line + 1))
+    inner = widened(inside, -2 * line)
     edge = Image.fromarray(np.asarray(inside) > np.asarray(inner)).convert("L")
-    return edge, edge.filter(ImageFilter.MaxFilter(2 * line + 1))
+    return edge, widened(edge, line)
 
 
 def _chart(layer: LayerBars, reach: float, width: int) -> Block:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from render.drawn import centre_crop, comparison, draw, overview, plain, whole
 
 from cnnviz_cli.core.geometry import Annotation, BoxAnnotation, RegionAnnotation, View
 from cnnviz_cli.core.panels import Heatmap, PixelMap
 from cnnviz_cli.render import Caption, Style
-from cnnviz_cli.render.canvas import DARK, LIGHT, Canvas, box_in_image, draw_annotation, fit_canvas, make_canvas
+from cnnviz_cli.render.canvas import (
+    DARK,
+    LIGHT,
+    Canvas,
+    box_in_image,
+    draw_annotation,
+    fit_canvas,
+    make_canvas,
+    widened,
+)
 
 GROUND = (120, 90, 60)
 
@@ -223,3 +232,14 @@ def _boxes(changed: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
 def test_a_mark_in_a_fitted_picture_lies_where_it_lies_in_the_photograph() -> None:
     on = fit_canvas(plain(400, 300), whole(400, 300), 200, 200, 14)
     assert box_in_image(BoxAnnotation((0.25, 0.5, 0.5, 1.0)), on) == (50, 75, 100, 150)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 31), (7, 60)])
+def test_a_mask_is_widened_and_narrowed_as_pillow_does_it(size: tuple[int, int]) -> None:
+    draws = np.random.default_rng(0)
+    for levels in ((draws.random(size[::-1]) < 0.1) * 255, draws.integers(0, 256, size[::-1])):
+        mask = Image.fromarray(levels.astype(np.uint8))
+        assert np.array_equal(widened(mask, 0), mask)
+        for by in range(1, 6):
+            assert np.array_equal(widened(mask, by), mask.filter(ImageFilter.MaxFilter(2 * by + 1)))
+            assert np.array_equal(widened(mask, -by), mask.filter(ImageFilter.MinFilter(2 * by + 1)))
