@@ -16,7 +16,7 @@ from cnnviz_cli.config.evaluate_fields import annotations_of
 from cnnviz_cli.config.load import LoadedSettings, load_with_origins
 from cnnviz_cli.config.settings import Settings
 from cnnviz_cli.core.classes import IMAGENET, Labels, wanted_of
-from cnnviz_cli.core.errors import CnnvizError, UsageError
+from cnnviz_cli.core.errors import CnnvizError, UsageError, system_reason
 from cnnviz_cli.core.families import ATTACK
 from cnnviz_cli.core.file_reading import check_regular
 from cnnviz_cli.core.text import escape_text
@@ -235,5 +235,5 @@ def _check_file(path: Path) -> None:
         fix = suggest_path(path) if path.parent.is_dir() else ""
         raise UsageError(f"there is no file '{shown}'", where="--truth", fix=fix) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        reason = system_reason(error)
         raise UsageError(f"'{shown}' cannot be read: {reason}", where="--truth") from error

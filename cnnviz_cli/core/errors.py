@@ -109,3 +109,8 @@ class MissingShardsError(Exception):
 
 class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt no Exception, so that nothing but the run itself catches it."""
+
+
+def system_reason(error: BaseException) -> str:
+    """What the system says of a failure ("Permission denied"); of what it says nothing of, the kind of error."""
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__

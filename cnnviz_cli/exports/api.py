@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from cnnviz_cli.core.errors import OutputError, UsageError
+from cnnviz_cli.core.errors import OutputError, UsageError, system_reason
 from cnnviz_cli.core.text import did_you_mean, escape_text, list_some
 from cnnviz_cli.files.output.file_names import is_output_folder
 from cnnviz_cli.files.output.saved_run import SavedRun
@@ -140,7 +140,7 @@ def export_run(
             with _replacement(form, place) as fresh:
                 form.write(run, fresh, wishes, told)
         except OSError as error:
-            what = f"this cannot be written: {error.strerror or type(error).__name__}"
+            what = f"this cannot be written: {system_reason(error)}"
             raise OutputError(
                 what, where=escape_text(str(place)), fix="Choose another place: --output PLACE"
             ) from error

@@ -21,7 +21,7 @@ from PIL import features
 
 from cnnviz_cli import __version__
 from cnnviz_cli.config.settings import Settings
-from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError
+from cnnviz_cli.core.errors import CnnvizError, ExitCode, UsageError, system_reason
 from cnnviz_cli.core.network import explain_memory_errors, network_errors, to_memory_format
 from cnnviz_cli.core.process import usable_cores
 from cnnviz_cli.core.report import Reporter
@@ -281,7 +281,7 @@ def check_safely(name: str, look: Callable[[], Check]) -> Check:
             name, f"{error.where}: {error.what}" if error.where else error.what, "failure", error.fix, error.code
         )
     except OSError as error:
-        what = f"cannot be written: {escape_text(error.strerror or type(error).__name__)}"
+        what = f"cannot be written: {escape_text(system_reason(error))}"
         return Check(name, what, "failure", "Choose another place: --output DIR", ExitCode.OUTPUT)
 
 

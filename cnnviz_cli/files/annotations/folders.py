@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.errors import ImageError, UsageError, system_reason
 from cnnviz_cli.core.file_reading import MAX_BYTES, READ_ALL, ReadOptions, open_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.annotations.shapes import Drawn, ImageAnnotation, MarkedObject
@@ -147,7 +147,7 @@ def open_annotations(path: Path, how: ReadOptions = READ_ALL) -> Annotations:
             fix = suggest_path(path) if path.parent.is_dir() else ""
             raise UsageError(f"'{shown}' does not exist", where=WHERE, fix=fix or _KINDS)
     except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        reason = system_reason(error)
         raise UsageError(f"'{shown}' cannot be read: {reason}", where=WHERE, fix=_KINDS) from error
     if path.suffix.casefold() in _TABLES:
         return _read_table(path.absolute(), _stamp_of(path))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.errors import ImageError, UsageError, system_reason
 from cnnviz_cli.core.file_reading import (
     MAX_BYTES,
     READ_ALL,
@@ -256,7 +256,7 @@ def read_bytes(source: Path | Source, max_bytes: int = MAX_BYTES) -> bytes:
     except OversizeError:
         what = file_too_large(max_bytes).what
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        reason = system_reason(error)
         what = f"the file cannot be read: {reason}"
     raise ImageError(what, where=escape_text(_location(source)))
 

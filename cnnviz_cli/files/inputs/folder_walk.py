@@ -13,6 +13,7 @@ from pathlib import Path
 from types import GeneratorType
 from typing import Any, NamedTuple
 
+from cnnviz_cli.core.errors import system_reason
 from cnnviz_cli.core.text import did_you_mean, escape_text
 from cnnviz_cli.files.output.file_names import is_output_folder
 
@@ -212,7 +213,7 @@ def _level(folder: _Folder, names: _Names, way: WalkOptions) -> _Level:
         try:
             inside = _names(path)
         except OSError as error:
-            yield FolderEntry(folder.prefix + name, linked, error.strerror or type(error).__name__)
+            yield FolderEntry(folder.prefix + name, linked, system_reason(error))
             continue
         if not is_output_folder(Path(path)):
             yield _level(_Folder(path, f"{folder.prefix}{name}/", real, after, inherited, linked), inside, way)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cnnviz_cli.core.errors import NoInputsError, UsageError
+from cnnviz_cli.core.errors import NoInputsError, UsageError, system_reason
 from cnnviz_cli.core.file_reading import NotRegularFileError, format_size, open_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs import archives, folder_walk
@@ -71,7 +71,7 @@ def _read(listing: Path, where: str) -> Iterator[str]:
             with open_regular(listing, MAX_LIST_BYTES) as file:
                 yield from _paths(file, where)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        reason = system_reason(error)
         missing = isinstance(error, FileNotFoundError) and listing.parent.is_dir()
         fix = suggest_path(listing) if missing else _FROM_A_PROGRAM if isinstance(error, NotRegularFileError) else ""
         raise UsageError(f"this list cannot be read: {reason}", where=where, fix=fix) from error
@@ -169,7 +169,7 @@ class Search:
         try:
             self._folder(folder, "" if below == "." else f"{below}/", strict=False)
         except OSError as error:
-            why = error.strerror or type(error).__name__
+            why = system_reason(error)
             self.found.sources.append(Source(folder, below, as_text(below), _unsearchable(why)))
         return True
 
@@ -311,7 +311,7 @@ def find_images(
             search.add_argument(argument)
         except OSError as error:
             raise UsageError(
-                f"this cannot be searched: {error.strerror or type(error).__name__}",
+                f"this cannot be searched: {system_reason(error)}",
                 where=escape_text(str(error.filename or argument)),
             ) from error
     if files_from is not None:

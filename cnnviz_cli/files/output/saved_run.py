@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from cnnviz_cli.core.errors import ImageError, UsageError
+from cnnviz_cli.core.errors import ImageError, UsageError, system_reason
 from cnnviz_cli.core.file_reading import (
     GIBIBYTE,
     MAX_JOURNAL_BYTES,
@@ -116,7 +116,7 @@ class SavedRun:
             else:
                 self._read_journals()
         except OSError as error:
-            what = f"the run cannot be read: {error.strerror or type(error).__name__}"
+            what = f"the run cannot be read: {system_reason(error)}"
             raise UsageError(what, where=escape_text(str(error.filename or place))) from error
 
     def _read_manifest(self, place: Path) -> None:

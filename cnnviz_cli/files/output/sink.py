@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Self, cast
 
-from cnnviz_cli.core.errors import OutputError
+from cnnviz_cli.core.errors import OutputError, system_reason
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.remote import was_url
 from cnnviz_cli.files.output.file_names import is_replaceable
@@ -211,7 +211,7 @@ def _refusal(root: Path, name: str, why: str) -> OutputError:
 
 def write_error(error: OSError, place: Path) -> OutputError:
     """Why the disk did not take `place`, and what to do about it."""
-    reason, fix = _REASONS.get(error.errno or 0, (error.strerror or type(error).__name__, ""))
+    reason, fix = _REASONS.get(error.errno or 0, (system_reason(error), ""))
     return OutputError(f"this cannot be written: {reason}", where=escape_text(str(place)), fix=fix)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import UsageError, system_reason
 from cnnviz_cli.core.file_reading import GIBIBYTE, MAX_JOURNAL_BYTES, open_regular, oversize_error
 from cnnviz_cli.core.records import Json, Manifest
 from cnnviz_cli.core.text import escape_text
@@ -116,7 +116,7 @@ def verify(root: Path) -> list[Problem]:
                     problems += _check(root, arrays["path"], arrays["sha256"], None)
     except OSError as error:
         raise UsageError(
-            f"there is no manifest to read: {error.strerror or type(error).__name__}",
+            f"there is no manifest to read: {system_reason(error)}",
             where=escape_text(str(path)),
             fix="Name the folder that a run wrote: cnnviz verify OUT",
         ) from error
@@ -188,7 +188,7 @@ def _check(root: Path, relative: str, sha256: str, size: tuple[int, int] | None)
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            yield Problem("unreadable", relative, error.strerror or type(error).__name__)
+            yield Problem("unreadable", relative, system_reason(error))
             return
         vector = head.startswith(b"%PDF-") or (head.startswith(b"<?xml ") and b"<svg " in head)
         found = size if vector else read_image_size(head)

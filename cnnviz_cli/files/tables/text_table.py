@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.errors import UsageError, system_reason
 from cnnviz_cli.core.file_reading import OversizeError, format_size, read_regular
 from cnnviz_cli.core.text import escape_text
 from cnnviz_cli.files.inputs.folder_walk import suggest_path
@@ -46,7 +46,7 @@ def read_text(path: Path, where: str, max_bytes: int | None = None) -> TextFile:
     except OversizeError:
         raise UsageError(f"'{shown}' is larger than {format_size(most)}", where=where) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        reason = system_reason(error)
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
         fix = suggest_path(path) if missing else ""
         raise UsageError(f"'{shown}' cannot be read: {reason}", where=where, fix=fix) from error
