@@ -144,9 +144,9 @@ def test_studies_killed_at_random_moments_go_on(
     killer: Killer, place: Path, studied: dict[str, dict[str, bytes]]
 ) -> None:
     chance = random.Random(3)
-    for number, name in enumerate([ENTRY.name, OF_UNITS.name] * 3):
+    for number, name in enumerate([ENTRY.name, OF_UNITS.name] * 2):
         out = place / f"random-study-{number}"
-        for _ in range(3):
+        for _ in range(2):
             killer.run(out, study=name, after=chance.uniform(0.05, 0.4))
             no_torn_file(out)
         assert killer.run(out, study=name) == "0"
