@@ -17,6 +17,7 @@ import zoo
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.vgg import make_layers
 
 from cnnviz_cli.core.families import FAMILIES
 from cnnviz_cli.core.method import InputSpec, Recipe, find_method
@@ -34,15 +35,24 @@ from cnnviz_cli.run.session import method_context
 
 QUICK = (
     "alexnet", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small",
-    "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11",
+    "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
 )  # fmt: skip
 """One of each family whose smallest is quick."""
+
+
+def narrow_vgg() -> nn.Module:
+    """Without the hundred million numbers of its first linear layer, which torchvision's class always makes."""
+    net: nn.Module = models.VGG(make_layers([8, "M", 8, 16, "M", 16, "M", 32, 32, "M"]), 10, init_weights=False)
+    net.classifier = nn.Sequential(nn.Linear(32 * 7 * 7, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 10))
+    return net
+
 
 NARROW: Mapping[str, Callable[[], nn.Module]] = {
     "convnext": lambda: models.ConvNeXt([CNBlockConfig(8, 16, 2), CNBlockConfig(16, None, 2)]),
     "densenet": lambda: models.DenseNet(4, (2, 2, 2, 2), 8, bn_size=2),
     "maxvit": lambda: models.MaxVit((64, 64), 8, 2, [8, 8, 16, 16], [1, 1, 2, 1], 4, 0.0),
     "swin_transformer": lambda: models.SwinTransformer([4, 4], 8, [2, 2], [2, 4], [2, 2]),
+    "vgg": narrow_vgg,
     "vision_transformer": lambda: models.VisionTransformer(64, 16, 2, 2, 16, 32),
 }
 """Those of the other families, by torchvision's module. They take inputs of `SIDE`."""
