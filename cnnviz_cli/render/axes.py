@@ -16,12 +16,12 @@ from cnnviz_cli.render.layout import (
     Dots,
     Line,
     blank_block,
-    elide,
     line_height,
     muted_lines,
     put_text,
     set_lines,
     text_width,
+    to_legible,
     wrap_words,
 )
 
@@ -166,22 +166,25 @@ def key_line(entries: Sequence[KeyEntry], width: int) -> Block:
     Each sample is drawn into a block of 26 units, around a height.
     """
     room, gap, tall = 26, 20, line_height(SMALL) + 4
-    places: list[tuple[float, int, int]] = []
-    left, row = 0.0, 0
-    for number, (_, text) in enumerate(entries):
+    places: list[tuple[float, int, Callable[[Block, int], None], list[str]]] = []
+    left, top, below = 0.0, 0, 0
+    for draw, meaning in entries:
+        text = to_legible(meaning)
         wide = room + 6 + text_width(text, SMALL)
         if left and left + wide > width:
-            left, row = 0.0, row + 1
-        places.append((left, row, number))
+            left, top = 0.0, below
+        words = wrap_words(text, SMALL, width - room - 6) if left + wide > width else [text]
+        places.append((left, top, draw, words))
+        below = max(below, top + tall + (len(words) - 1) * line_height(SMALL))
         left += wide + gap
-    block = blank_block(width, (row + 1) * tall)
-    for across, line, number in places:
-        draw, text = entries[number]
+    block = blank_block(width, max(below, tall))
+    for across, down, draw, words in places:
         sample = blank_block(room, tall)
         draw(sample, tall // 2)
-        block.put(sample, across, line * tall)
-        words = elide(text, SMALL, width - across - room - 6)
-        put_text(block, across + room + 6, line * tall + tall // 2 + round(0.36 * SMALL), words, SMALL, MUTED)
+        block.put(sample, across, down)
+        for line, text in enumerate(words):
+            base = down + tall // 2 + round(0.36 * SMALL) + line * line_height(SMALL)
+            put_text(block, across + room + 6, base, text, SMALL, MUTED)
     return block
 
 

@@ -65,6 +65,10 @@ def test_nothing_is_cut_off_and_no_text_lies_over_another(room: int) -> None:
     labels = compose_labels(odd, "Which channel finds what is marked?", ["a network", "3 images"], 0.04, room)
     check_layout(labels)
     assert labels.width <= room
+    key = " ".join(text for text in written(labels) if not text.startswith("a long"))
+    assert "images have each other's annotations" in key  # in as many lines as it takes
+    assert written(labels).count("not marked here") == 1
+    assert sum(text.endswith(".png") for text in written(labels)) == 13  # every tile has its name
     layers = [
         LayerBars("stages.4.with.a.long.name", 1280, [("cat", 12, 3.5), ("a very long label " * 5, 0, 0.0)], 12, 3.5),
         LayerBars("head", 16, [("cat", 1, None)], 1, None),
