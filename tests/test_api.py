@@ -665,22 +665,32 @@ def errors() -> Iterator[tuple[str, dict[str, Any], str, str]]:
     yield "no method", {"methods": []}, "there are no methods", "methods='all'"
     yield "layer", {"layers": "convv1"}, "no layer 'convv1'", "Did you mean 'conv1'"
     yield "unread layers", {"methods": "gradient", "layers": "conv1"}, "no chosen method reads 'layers'", "gradcam"
-    yield "class", {"targets": "tabby"}, "no class 'tabby'", "in targets"
+    yield "class", {"targets": "tabby"}, "no class 'tabby'", "in the argument targets"
     yield "truth", {"targets": "true"}, "only the command looks up", "targets='tabby'"
-    yield "contrast with the truth", {"contrast": "True"}, "only the command looks up", "in contrast"
+    yield "contrast with the truth", {"contrast": "True"}, "only the command looks up", "in the argument contrast"
     yield "option", {"palete": "jet"}, "there is no option 'palete'", "Did you mean 'palette'"
     yield "flag's name", {"target": 1}, "there is no option 'target'", "Did you mean 'targets'"
     yield "flag's layer", {"layer": "conv1"}, "there is no option 'layer'", "It is called layers here"
     yield "unread option", {"steps": 3}, "no chosen method reads 'steps'", "integrated-gradients"
     yield "value", {"palette": "jett"}, "jett", "jet"
-    yield "precision", {"precision": "fp8"}, "'precision' must be fp32, bf16 or fp16", "in precision"
+    yield "precision", {"precision": "fp8"}, "'precision' must be fp32, bf16 or fp16", "in the argument precision"
     yield "device", {"device": "cuda:99"}, "CUDA|cuda:99", "device cpu or auto|cuda:0"
     yield "run's scale", {"scale": "run"}, "only the command has", "scale='fixed:0,1'"
-    yield "labels", {"labels": ["a", "b"]}, "there are 2 labels, and the network has 5 classes", "in labels"
+    yield (
+        "labels",
+        {"labels": ["a", "b"]},
+        "there are 2 labels, and the network has 5 classes",
+        "in the argument labels",
+    )
     yield "labels' name", {"labels": "coco"}, "not 'coco'", "splitlines"
     yield "preprocessing", {"preprocessing": 3}, "cannot be read from a int", "weights.transforms()"
     yield "weights", {"weights": "DEFAULT"}, "has its weights", "Leave out weights"
-    yield "size", {"preprocessing": None, "input_size": "wide"}, "'input_size' must be a side", "in input_size"
+    yield (
+        "size",
+        {"preprocessing": None, "input_size": "wide"},
+        "'input_size' must be a side",
+        "in the argument input_size",
+    )
 
 
 @pytest.mark.parametrize(("arguments", "what", "note"), [one[1:] for one in errors()], ids=[one[0] for one in errors()])

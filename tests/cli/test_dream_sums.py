@@ -244,7 +244,7 @@ def test_mistakes_from_python(of: Any, words: str) -> None:
         (("--term", "{layer: high, unit: 1, direction: a.npy}"), ("unit and direction are two things",)),
         (("--term", "{target: 1, weight: 0}"), ("a weight of 0", "Leave it out")),
         (("--term", "{target: 1, weight: .inf}"), ("finite number",)),
-        (("--term", "{target: 1, weight: x}"), ("'dream.term.weight' must be a number, not 'x'",)),
+        (("--term", "{target: 1, weight: x}"), ("--term: 'weight' must be a number, not 'x'",)),
         (("--term", "{layer: hihg, weight: 2}"), ("--term 1: ", "no layer 'hihg'", "'high'")),
         (("--term", "{layer: 'trunk.*', weight: 2}"), ("is 8 layers, and a term has one",)),
         (("--term", "{layer: high, unit: all, weight: 2}"), ("is 16 units, and a term has one",)),

@@ -79,7 +79,7 @@ def test_channels_are_numbers_ranges_or_all() -> None:
         ("features", {("features", "top_images"): "nine"}, "whole number"),
         ("features", {("features", "top_images"): "9", ("features", "top_channels"): ["7-3"]}, "must be channels"),
         ("features", {("features", "top_images"): "9", ("features", "top_channels"): ["x"]}, "must be channels"),
-        ("features", {("features", "top_channels"): ["3"]}, "not how many images"),
+        ("features", {("features", "top_channels"): ["3"]}, "top images of them are not asked for"),
         ("features", {("features", "top_images"): "9", ("features", "channels"): "4"}, "means nothing"),
         ("deconv", {("deconv", "top_images"): "9", ("deconv", "maps"): "4"}, "means nothing"),
         ("deconv", {("deconv", "top_images"): "9", ("target",): ["3"]}, "means nothing"),
