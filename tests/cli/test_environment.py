@@ -23,12 +23,12 @@ def run(command: str, folder: Path, **variables: str) -> subprocess.CompletedPro
 
 
 def test_with_standard_error_closed_no_image_fails(tmp_path: Path) -> None:
-    done = run("$CNNVIZ gradcam $SAMPLE -o out --workers 1 2>&-", tmp_path)
+    done = run("$CNNVIZ gradcam $SAMPLE -o out --workers 1 --input-size 64 2>&-", tmp_path)
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "out" / "chelsea.png" / "gradcam.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["numpy", "typer", "pydantic_core", "rich", "random", "queue", "token"])
+@pytest.mark.parametrize("name", ["numpy", "typer", "rich", "random", "queue"])
 def test_a_file_in_the_place_of_a_package_is_named(tmp_path: Path, name: str) -> None:
     """Of one that is installed or of Python's own, also where nothing of ours can be imported without it."""
     (tmp_path / "lib").mkdir()

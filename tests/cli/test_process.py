@@ -119,6 +119,7 @@ sys.argv[1:] = ["gradcam", "a.png", "-q"]
 from cnnviz_cli.__main__ import main
 sys.exit(main())
 """
+BRIEF = ENDING.replace("grace = 0", "grace = 0.2")
 # Ten minutes during which Python cannot raise anything in the main thread.
 DEAF = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
@@ -128,7 +129,7 @@ def test_a_pass_that_does_not_listen_is_ended_after_what_there_is_was_saved(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "a.png").touch()
-    done = python(ENDING % (DEAF, 0, f"[{int(number)}], 0.3"), cwd=str(tmp_path))
+    done = python(BRIEF % (DEAF, 0, f"[{int(number)}], 0.1"), cwd=str(tmp_path))
     assert done.returncode == (130 if number == signal.SIGINT else 143)
     assert done.stderr.splitlines() == ["saved", "interrupted" if number == signal.SIGINT else "terminated"]
 
@@ -143,7 +144,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, work: str) -> None:
 
 def test_an_end_that_takes_its_time_is_cut_short(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    done = python(ENDING % ("time.sleep(600)", 600, "[2], 0.2"), cwd=str(tmp_path))
+    done = python(BRIEF % ("time.sleep(600)", 600, "[2], 0.1"), cwd=str(tmp_path))
     assert (done.returncode, done.stderr.splitlines()) == (130, ["saved", "interrupted"])
 
 

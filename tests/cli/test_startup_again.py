@@ -30,10 +30,8 @@ RANDOM = "--weights random:0 --input-size 64"
 @pytest.mark.parametrize(
     "line",
     [
-        "gradcam photo.png -q",
-        "gradcam photo.png -q --output out",
-        "all photo.png -q -o out --method gradcam",
-        f"{DREAMS} {RANDOM}",
+        "gradcam photo.png -q --input-size 64",
+        "all photo.png -q --output out --method gradcam --input-size 64",
         f"{DREAMS} {RANDOM} --judge resnet18=random:1 -o out",
         f"{INTO} {RANDOM} --like like.png",
     ],
