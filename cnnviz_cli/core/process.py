@@ -94,12 +94,45 @@ def _entries(folder: str) -> list[str]:
         return []
 
 
+_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+"""Variables by which OpenMP binds each of its threads to a core."""
+
+
+def _own_cores() -> frozenset[int]:
+    """Those that this thread may run on."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+_FIRST_CORES = _own_cores()
+"""Of the process when it began. OpenMP binds the thread that loads torch to one of them, if it is asked to bind any."""
+
+
 def usable_cores() -> int:
     """The cores that this process may use: those it may run on, which ``taskset`` may have made fewer, and no more than
     a container's quota of processor time keeps busy."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = any(name in os.environ for name in _BINDING)
+    cores = len(_FIRST_CORES | _own_cores() if bound else _own_cores())
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def use_all_cores() -> None:
+    """Let this thread run on each core of the process again. Threads and forks inherit the cores of what starts them,
+    and OpenMP may have bound that to one."""
+    if hasattr(os, "sched_setaffinity") and any(name in os.environ for name in _BINDING):
+        os.sched_setaffinity(0, _FIRST_CORES | _own_cores())
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Commands that are started within may run on each core of the process."""
+    own = _own_cores()
+    use_all_cores()
+    try:
+        yield
+    finally:
+        if own != _own_cores():
+            os.sched_setaffinity(0, own)
 
 
 _BUSY = 20.0

@@ -22,6 +22,7 @@ import torch
 
 from cnnviz_cli.core.control_groups import read_system_file
 from cnnviz_cli.core.errors import CnnvizError
+from cnnviz_cli.core.process import use_all_cores
 from cnnviz_cli.files.output.run_report import private_memory
 from cnnviz_cli.files.output.sink import Sink
 from cnnviz_cli.run.explain import Explainer
@@ -148,6 +149,7 @@ def become_replica(supervisor: int, mask: Iterable[int]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         os._exit(0)
+    use_all_cores()
     null_device = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null_device, stream)

@@ -23,7 +23,7 @@ from typing import IO, Any, BinaryIO, Literal, Self, cast
 
 from cnnviz_cli.core.errors import CnnvizError, DeviceError
 from cnnviz_cli.core.file_reading import MEBIBYTE
-from cnnviz_cli.core.process import usable_cores
+from cnnviz_cli.core.process import all_cores, usable_cores
 from cnnviz_cli.core.records import ImageRecord
 from cnnviz_cli.files.output.run_report import peak_memory
 from cnnviz_cli.files.output.sink import Sink
@@ -303,12 +303,13 @@ def _start_process() -> subprocess.Popen[bytes]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment: Mapping[str, str] = {**_MEMORY, **os.environ, **single}
     try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        with all_cores():
+            return subprocess.Popen(
+                [sys.executable, "-P", "-c", _START, json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
     except OSError as error:
         what = f"no worker process can be started: {error.strerror}"
         raise DeviceError(what, fix="Run without workers: --workers 0") from error

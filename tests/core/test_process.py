@@ -30,6 +30,28 @@ def test_no_more_cores_than_the_quota_keeps_busy(
     assert process.usable_cores() == cores
 
 
+def test_a_thread_that_openmp_binds_does_not_make_one_core_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bound is the thread that loads torch; what it starts would inherit that core."""
+    cores = {3, 4, 5}
+    own = [{4}]
+    monkeypatch.setattr(process, "_FIRST_CORES", frozenset(cores))
+    monkeypatch.setattr(process, "cpu_quota", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: own[-1], raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _pid, chosen: own.append(set(chosen)), raising=False)
+    for name in process._BINDING:
+        monkeypatch.delenv(name, raising=False)
+    with process.all_cores():
+        assert own == [{4}]  # the user's own choice stays
+    assert process.usable_cores() == 1
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    assert process.usable_cores() == 3
+    with process.all_cores():
+        assert own == [{4}, cores]
+    assert own == [{4}, cores, {4}]
+    process.use_all_cores()
+    assert own[-1] == cores
+
+
 @pytest.mark.parametrize(
     ("asked", "variable", "torchs", "set_to"),
     [("auto", None, 64, [2]), ("auto", None, 1, []), ("auto", "64", 64, []), (8, None, 64, [8]), (8, "64", 64, [8])],

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnviz_cli.core.errors import UsageError
+from cnnviz_cli.core.process import use_all_cores
 from cnnviz_cli.core.rows import Rows
 
 BLOCK = 1024
@@ -97,11 +98,15 @@ def workers() -> Iterator[Workers]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # A thread of its own has OpenMP's default until it is told.
-        with ThreadPoolExecutor(threads, "blocks", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(threads, "blocks", _begin_thread) as pool:
             yield Workers(pool, threads)
     finally:
         torch.set_num_threads(threads)
+
+
+def _begin_thread() -> None:
+    use_all_cores()
+    torch.set_num_threads(1)  # a thread of its own has OpenMP's default until it is told
 
 
 def refuse_too_few(rows: Rows, count: int, *, of_channels: bool = True) -> None:
