@@ -1,5 +1,5 @@
-"""What it takes to find ten concepts in the positions of two thousand images, beside scikit-learn's factorisations and
-the arithmetic of it, in processor time of one thread."""
+"""What it takes to find ten concepts in the positions of two thousand images: by the clock, and beside scikit-learn's
+factorisations and the arithmetic of it in processor time of one thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnviz_cli.studies.concepts.nmf import Factors, factorize
 ROWS, COLUMNS, CONCEPTS = 100_000, 1280, 10
 PLANTED = 25
 BUDGET = 60.0
-"""Seconds of two cores, here of one."""
+"""Seconds by the clock, of two cores."""
 
 
 def write_rows(path: Path, rows: int = ROWS, columns: int = COLUMNS) -> NDArray[np.float32]:
@@ -59,11 +59,15 @@ def everything() -> tuple[list[Line], list[str]]:
     from threadpoolctl import threadpool_limits
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as folder, threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = write_rows(Path(folder, "rows"))
+            torch.set_num_threads(threads)
+            start = time.perf_counter()
+            factorize(rows_of(values), CONCEPTS)
+            clock = time.perf_counter() - start
+            torch.set_num_threads(1)
             size = float(
                 np.sqrt(sum(float(np.square(part).sum(dtype=np.float64)) for part in np.array_split(values, 50)))
             )
@@ -85,20 +89,22 @@ def everything() -> tuple[list[Line], list[str]]:
     )
     return [
         Line(
-            f"{name}, processor seconds of one thread over {BUDGET:.0f}",
-            "cnnviz",
+            f"{name}, seconds over {BUDGET:.0f}",
+            f"cnnviz, {threads} threads",
             "a minute",
-            (ours, BUDGET),
-            ours / BUDGET,
+            (clock, BUDGET),
+            clock / BUDGET,
             "<= 1",
         ),
         Line(
-            f"{name}: scikit-learn's NMF over cnnviz",
+            f"{name}: scikit-learn's NMF over cnnviz, processor time of one thread",
             "NMF in memory",
             "cnnviz",
             (whole, ours),
             whole / ours,
             ">= 1",
             limit,
+            why="scikit-learn's rows lie in memory, whose products are one call. Here each block is copied out of the "
+            "file and multiplied by itself, so that bits do not depend on threads, and sums are of doubles.",
         ),
     ], [f"concepts: relative errors of {told}"]
