@@ -82,11 +82,11 @@ def thinned(inputs: Tensor, truth: Tensor, seed: int) -> Tensor:
 def trained() -> nn.Module:
     """A network that knows the class of nearly every image, in eval mode."""
     with torch.random.fork_rng():
-        torch.manual_seed(int(__import__("os").environ.get("TS", "0")))
+        torch.manual_seed(0)
         net = Colours()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     for step in range(150):
-        inputs, classes, truth = images(40, 1000 + step, none=True)
+        inputs, classes, truth = images(12, 1000 + step, none=True)
         optimizer.zero_grad()
         functional.cross_entropy(net(thinned(inputs, truth, step)), classes).backward()
         optimizer.step()

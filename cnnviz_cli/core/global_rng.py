@@ -58,6 +58,9 @@ def _seed_all(seed: int) -> None:
     import numpy as np
     import torch
 
-    torch.manual_seed(seed)
+    if torch.cuda.is_initialized() or torch.backends.mps.is_available():  # type: ignore[no-untyped-call]
+        torch.manual_seed(seed)
+    else:  # torch would write down the stack for devices that have not started, at every forward: 1 ms
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

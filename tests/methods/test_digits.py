@@ -111,7 +111,9 @@ def test_strongest_maps_are_projected_through_the_switches(pages: Tensor) -> Non
                 torch.testing.assert_close(row.values[image, rank][None], expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["fourier", "pyramid", pytest.param("maco", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["fourier", *(pytest.param(each, marks=pytest.mark.slow) for each in ("pyramid", "maco"))]
+)
 def test_ten_of_ten_dreams_are_read_as_themselves(name: str, net: digits.Digits) -> None:
     panel = dream(name, net, seeds=range(10), classes=range(10), size=digits.SIDE, ends=ENDS)
     assert panel.values.shape == (10, 1, *SIZE)
