@@ -13,6 +13,7 @@ from torchvision.models import segmentation
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from cnnviz_cli.models.inspect.layers import ModelLayers
@@ -46,9 +47,10 @@ DEFAULT = {
 }
 SLOW = (
     "ssd300_vgg16", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn",
-    "deeplabv3_resnet101", "fcn_resnet101", "fasterrcnn_mobilenet_v3_large_fpn",
+    "deeplabv3_resnet101", "fcn_resnet101", "fasterrcnn_mobilenet_v3_large_fpn", "deeplabv3_resnet50",
+    "fcos_resnet50_fpn",
 )  # fmt: skip
-"""Those that are like another but for a longer trunk or one more head."""
+"""Those that are like another but for a longer trunk or another head."""
 
 
 @cache
@@ -199,11 +201,12 @@ def test_a_trunk_within_a_trunk_and_one_that_is_not_used() -> None:
 
 def test_a_detector_whose_backbone_returns_one_map() -> None:
     """As in torchvision's own example."""
-    backbone: Any = models.mobilenet_v2(weights=None).features
+    backbone: Any = models.mobilenet_v2(weights=None, width_mult=0.25).features
     backbone.out_channels = 1280
     net = FasterRCNN(
         backbone,
-        num_classes=2,
+        box_head=TwoMLPHead(1280 * 7 * 7, 8),
+        box_predictor=FastRCNNPredictor(8, 2),
         rpn_anchor_generator=AnchorGenerator(((32,),), ((1.0,),)),
         box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
         min_size=64,

@@ -44,6 +44,8 @@ FAMILIES = {
     "vit_b_16": (32, "heads.head", 768),
     "wide_resnet50_2": (32, "fc", 2048),
 }
+SLOW = ("maxvit_t", "vgg16", "wide_resnet50_2")
+"""Heads like those of ConvNeXt, AlexNet and ResNet, behind more numbers or with larger inputs."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"init_weights": False},
     "inception_v3": {"init_weights": False},
@@ -67,7 +69,11 @@ def family(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> n
     return made.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize(("family", "name"), [(name, name) for name in FAMILIES], indirect=["family"])
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [pytest.param(name, name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAMILIES],
+    indirect=["family"],
+)
 def test_of_a_classifier_what_its_last_layer_reads(family: nn.Module, name: str) -> None:
     size, layer, count = FAMILIES[name]
     shape = (3, size, size)

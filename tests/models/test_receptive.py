@@ -309,7 +309,9 @@ PLAIN = (
 """Families whose layers see boxes: without attention and without gates that look at the whole picture."""
 
 
-@pytest.mark.parametrize("model", PLAIN)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=pytest.mark.slow) if name == "vgg11" else name for name in PLAIN]
+)
 def test_the_fields_of_a_family_are_the_support_of_its_gradients(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are positive and pools average, so that every way from a pixel to a position carries some gradient."""
     monkeypatch.setattr(functional, "max_pool2d", averaging)

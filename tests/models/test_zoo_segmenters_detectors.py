@@ -70,6 +70,8 @@ def small(net: Any) -> nn.Module:
     for module in net.modules():
         if isinstance(getattr(module, "score_thresh", None), float):
             module.score_thresh = 0.0
+        if isinstance(getattr(module, "topk_candidates", None), int):
+            module.topk_candidates = 20
     return net  # type: ignore[no-any-return]
 
 
