@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ NEVER = {"torch.Tensor", "torch.FloatTensor", "torch.from_file"}
 """Without a device or a kind of their own."""
 
 
+@cache
 def calls() -> list[tuple[str, str, set[str]]]:
     """Where the package makes a tensor: place, function, and the arguments that are named."""
     found = []
