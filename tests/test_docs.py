@@ -89,24 +89,23 @@ def python(checkout: Path, *words: str) -> str:
 
 
 def test_the_documented_method_saved_as_the_page_says_is_found_by_the_command(checkout: Path) -> None:
-    def cnnviz(*words: str) -> str:
-        return python(checkout, "-m", "cnnviz_cli", *words)
-
-    assert "How strongly each position moves the class score" in cnnviz("methods", "sensitivity")
-    assert "--layer LAYER" in cnnviz("gradcam", "--help")
     (command,) = re.findall(r"`cnnviz (gradcam photo.jpg --method .+?)`", " ".join(AUTHORS_PAGE.split()))
     shutil.copy(checkout / "sample_images" / "chelsea.png", checkout / "photo.jpg")
     both, alone = ([*shlex.split(line), "--json"] for line in (command, command.replace(",sensitivity", "")))
     words = shlex.split(command.removesuffix(" --dry-run"))
     run = [*words, "-o", "out", "-q", "--weights", "random:0", "--workers", "0"]
+    asked = [["methods", "sensitivity"], ["gradcam", "--help"], both, alone, run]
     # In one process, which imports torch once.
     said = python(
         checkout,
         "-c",
         "from cnnviz_cli.cli.main import main\n"
-        f"for words in {[both, alone, run]!r}:\n    assert main(words) == 0\n    print('done')",
+        f"for words in {asked!r}:\n    assert main(words) == 0\n    print('done')",
     )
-    sketches = [json.loads(sketch) for sketch in said.split("done\n")[:2]]
+    about, helped, *sketched, _, _ = said.split("done\n")
+    assert "How strongly each position moves the class score" in about
+    assert "--layer LAYER" in helped
+    sketches = [json.loads(sketch) for sketch in sketched]
     assert sketches[0]["cost"] == sketches[1]["cost"]
     manifest = json.loads((checkout / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["run"]["config"]["gradcam"]["method"] == ["gradcam", "sensitivity"]
@@ -122,13 +121,39 @@ GENERATED_PAGES = (
 )
 
 
-def test_a_new_methods_tests_pass_once_the_text_is_generated(checkout: Path) -> None:
-    (recipe,) = re.findall(
-        r"^generated:.*\n\t\$\(BIN\)/python (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+def recipe() -> list[str]:
+    """What `make generated` runs."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^generated:.*\n\t\$\(BIN\)/python (.+)$", makefile, re.MULTILINE)
+    return shlex.split(found)
+
+
+def test_a_new_methods_laws_hold_once_the_text_is_generated(checkout: Path) -> None:
+    """In one process, with the files of which the page's command picks most; the whole command is slow."""
+    pages = [name for name in GENERATED_PAGES if "test_models_page" not in name]
+    chosen = ["sensitivity", *(name.partition("::")[2] for name in pages)]
+    files = ["tests/methods/test_laws.py", "tests/test_house.py", *sorted({name.partition("::")[0] for name in pages})]
+    said = python(
+        checkout,
+        "-c",
+        "import runpy, sys, pytest\n"
+        f"sys.argv = {recipe()!r}\n"
+        "sys.path.insert(0, 'tools')\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        f"words = [*{files!r}, '-m', 'not slow', '-p', 'no:cacheprovider']\n"
+        f"print(int(pytest.main([*words, '-k', {' or '.join(chosen)!r}])))",
     )
+    assert said.splitlines()[-1] == "0"
+    assert "### sensitivity" in (checkout / "docs" / "reference.md").read_text(encoding="utf-8")
+    (passed,) = re.findall(r"\b(\d+) passed", said)
+    assert int(passed) > 30  # the laws, too
+
+
+@pytest.mark.slow
+def test_a_new_methods_tests_pass_once_the_text_is_generated(checkout: Path) -> None:
     (named,) = re.findall(r"^\.venv/bin/python (-m pytest .+)$", AUTHORS_PAGE, re.MULTILINE)
     quick = ("-m", "not slow", "-p", "no:cacheprovider")
-    python(checkout, *shlex.split(recipe))
+    python(checkout, *recipe())
     assert "### sensitivity" in (checkout / "docs" / "reference.md").read_text(encoding="utf-8")
     # One process after the other would be as good, and import torch twice.
     asked = [[*shlex.split(named)[2:], *quick], [*GENERATED_PAGES, *quick]]
@@ -170,7 +195,8 @@ def test_every_command_of_the_readme_runs(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         with Image.open(ROOT / "sample_images" / "chelsea.png") as image:
             image.reduce(3).save(tmp_path / name)
-    monkeypatch.setenv("CNNVIZ_INPUT_SIZE", "64")  # a command that ends well does so at any size
+    monkeypatch.setenv("CNNVIZ_INPUT_SIZE", "64")  # a command that ends well does so at any size,
+    monkeypatch.setenv("CNNVIZ_DECONV__MAPS", "1")  # and for any number of maps
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     assert len(commands()) >= 20
