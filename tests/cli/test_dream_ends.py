@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +17,15 @@ from cnnviz_cli.core.errors import Terminated
 from cnnviz_cli.render import dreamed
 from cnnviz_cli.run.dream_files import advice_on
 from cnnviz_cli.run.dream_sheets import SheetWriter
+from cnnviz_cli.run.dreams import Dreamer
 from cnnviz_cli.run.session import Session
 
 from .conftest import Command
-from .test_dream import HOW, dream, files, manifest, photo
+from .test_dream import dream, files, manifest, photo
 
 __all__ = ["dream", "photo"]
 
 ASKED = ("--target", "0,1,2", "--steps", "2", "--octaves", "2")
-
-INTERRUPTED = """
-import os, signal, sys
-from cnnviz_cli.cli.main import main
-from cnnviz_cli.run.dreams import Dreamer
-paint, begun = Dreamer.paint, []
-def interrupted(self, task, start, tick):
-    begun.append(start)
-    def kill(done, total):
-        if len(begun) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        tick(done, total)
-    return paint(self, task, start, kill)
-Dreamer.paint = interrupted
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def test_steps_that_are_too_large_are_not_to_be_larger() -> None:
@@ -88,14 +70,26 @@ def test_terminated_while_sheets_are_drawn_the_manifest_has_what_was_painted(
 
 
 def test_what_was_finished_when_interrupted_stays_and_the_rest_is_painted_later(
-    dream: Command, cnnviz: Command, tmp_path: Path
+    dream: Command, cnnviz: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there, tests = tmp_path / "o", Path(nets.__file__).parent
-    how = [sys.executable, "-c", INTERRUPTED, "dream", *ASKED, *HOW, "-o", str(there)]
-    path = os.pathsep.join([str(tests), str(Path(cnnviz_cli.__file__).parents[1])])
-    done = subprocess.run(how, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 130, done.stderr
-    assert "Traceback" not in done.stderr
+    """What SIGINT raises (tests/cli/test_process.py) is raised in the middle of the second picture."""
+    there, paint, begun = tmp_path / "o", Dreamer.paint, list[Any]()
+
+    def interrupted(self: Dreamer, task: Any, start: Any, tick: Any) -> Any:
+        begun.append(start)
+
+        def stop(done: int, total: int) -> None:
+            if len(begun) == 2:
+                raise KeyboardInterrupt
+            tick(done, total)
+
+        return paint(self, task, start, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dreamer, "paint", interrupted)
+        done = dream(*ASKED, "-o", there)
+    assert done.code == 130, done.err
+    assert "Traceback" not in done.err
     found = manifest(there)
     assert found.run.status == "interrupted"
     assert [image.source for image in found.images] == ["class 0 0"]

@@ -248,7 +248,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("entry", ["", ".", "{here}"])
-@pytest.mark.parametrize("model", ["planted:build", "timm:resnet18"])
+@pytest.mark.parametrize("model", ["planted:build", "timm:test_resnet"])
 def test_code_never_comes_from_the_current_folder(
     planted: Path, monkeypatch: pytest.MonkeyPatch, reporter: Any, entry: str, model: str
 ) -> None:
@@ -257,7 +257,7 @@ def test_code_never_comes_from_the_current_folder(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(sys, "path_importer_cache", {})
     before = sys.path[:]
-    with suppress(ModelError) if model == "timm:resnet18" else pytest.raises(UsageError) as caught:
+    with suppress(ModelError) if model == "timm:test_resnet" else pytest.raises(UsageError) as caught:
         load_model(model, "none" if "timm" in model else "DEFAULT", allow_code=True, reporter=reporter)
     assert not (planted / "ran").exists()
     assert sys.path == before
@@ -298,6 +298,7 @@ def test_what_is_installed_for_editing_stays(planted: Path, monkeypatch: pytest.
         assert str(planted) in sys.path
 
 
+@pytest.mark.slow
 def test_a_module_planted_where_python_m_starts(planted: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cnnviz_cli", "methods", "--model", "planted:build", "--allow-code"],

@@ -185,12 +185,12 @@ def test_the_bundled_model_takes_random_weights(reporter: Any) -> None:
     assert load_model("efficientnet_lite0", "random:1", reporter=reporter).weights == "random:1"
 
 
-def test_inception_loads_without_warnings_and_shifts_its_input(reporter: Any) -> None:
-    for name in ("googlenet", "inception_v3"):
-        loaded = load_model(name, "random:0", reporter=reporter)
-        assert loaded.net.transform_input is True
-        side = loaded.preprocessing.crop
-        assert loaded.net(torch.zeros(1, 3, side, side)).shape == (1, 1000)
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)])
+def test_inception_loads_without_warnings_and_shifts_its_input(reporter: Any, name: str) -> None:
+    loaded = load_model(name, "random:0", reporter=reporter)
+    assert loaded.net.transform_input is True
+    side = loaded.preprocessing.crop
+    assert loaded.net(torch.zeros(1, 3, side, side)).shape == (1, 1000)
 
 
 def test_unknown_names_are_usage_errors(reporter: Any) -> None:

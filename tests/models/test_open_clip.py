@@ -302,7 +302,8 @@ def test_gradients_occlusion_and_cams_answer_a_sentence_as_autograd_does(
     monkeypatch.chdir(tmp_path)
     image = str(SAMPLES / "chelsea.png")
     words = ["all", image, "--model", NAME, "--objective", "text:a cat", "--save-arrays"]
-    code, manifest = run(*words, "--method", "gradient,occlusion,gradcam,rise", "--gradcam-layer", "visual.layer1")
+    layer = ("--gradcam-layer", "visual.layer1")
+    code, manifest = run(*words, "--method", "gradient,occlusion,gradcam,rise", "--saliency-masks", "20", *layer)
     assert code == 0
     arrays = np.load(tmp_path / "out" / manifest["images"][0]["arrays"]["path"])
     mine = make(RESNET)
