@@ -67,6 +67,10 @@ class Import(NamedTuple):
         return {f"{module}{name.name}" for name in self.statement.names}
 
 
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 @cache
 def read(path: Path) -> tuple[list[Import], set[str]]:
     """The imports of a file, and its texts. All files are walked through once: that takes most of the time here."""
@@ -80,7 +84,7 @@ def read(path: Path) -> tuple[list[Import], set[str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
         in_function = in_function or isinstance(node, ast.FunctionDef)
-        for_types = for_types or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for_types = for_types or (_is_for_types(node))
         for child in ast.iter_child_nodes(node):
             visit(child, in_function, for_types)
 

@@ -496,7 +496,13 @@ CLASSIFIERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+ALIKE = {"googlenet", "regnet_y_400mf", "shufflenet_v2_x0_5", "squeezenet1_1"}
+"""Built of what the others have: convolutions before their norm, grouped and by themselves, in branches."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in CLASSIFIERS]
+)
 def test_on_torchvisions_classifiers(name: str) -> None:
     """DenseNet normalises before it convolves: only its stem and the second halves of its layers can be folded."""
     with torch.random.fork_rng():

@@ -180,7 +180,7 @@ def test_no_number_is_ever_anything_but_finite(name: str, how: str) -> None:
         net.fc.weight.mul_(1e6)
     else:
         batch = torch.zeros_like(batch)
-    for image in judged(name, net, batch, "gradient,gradcam,occlusion"):
+    for image in judged(name, net, batch, "gradient,gradcam,occlusion", window=6, stride=6):
         controls = () if name in AGAIN else image.controls
         for judgement in [*(task[0] for task in image.panels), *(one.judgement for one in controls)]:
             assert all(isfinite(number) for number in judgement.numbers.values())
@@ -192,7 +192,7 @@ def test_no_number_is_ever_anything_but_finite(name: str, how: str) -> None:
 @each_measure
 @pytest.mark.parametrize("options", [{"counterfactual": True}, {"contrast": "1", "targets": [2]}], ids=str)
 def test_every_objective_is_judged(name: str, options: dict[str, Any]) -> None:
-    for image in judged(name, sharp(), photographs(2), "occlusion", **options):
+    for image in judged(name, sharp(), photographs(2), "occlusion", window=6, stride=6, **options):
         judgement = image.panels[0][0]
         assert judgement.numbers or all("probability" in why for why in judgement.undone.values())
 
