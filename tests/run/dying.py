@@ -1,10 +1,11 @@
 """A process that is killed at a chosen moment of a run, again and again; started by `test_kills`.
 
-Reads lines of JSON from standard input: ``{"out", "in", "label", "nth"}`` or ``{"out", "in", "after"}``; for each one a
-child, forked off with everything imported, runs the tiny network and is killed when it passes the label for the n-th
-time, or after so many seconds. ``"workers"`` is how many processes read and draw for it, ``"replicas"`` how many
-replicas do its batches, and ``"study"`` a made-up study that is carried out instead. The answer is a line with how it
-ended: ``killed`` or an exit code. ``{"done"}`` in the place of a moment lets it run to its end.
+Reads lines of JSON from standard input, each a list of orders that are carried out at once:
+``{"out", "in", "label", "nth"}`` or ``{"out", "in", "after"}``; for each order a child, forked off with everything
+imported, runs the tiny network and is killed when it passes the label for the n-th time, or after so many seconds.
+``"workers"`` is how many processes read and draw for it, ``"replicas"`` how many replicas do its batches, and
+``"study"`` a made-up study that is carried out instead. The answer is a line for each with how it ended: ``killed`` or
+an exit code. An order without a moment lets it run to its end.
 """
 
 from __future__ import annotations
@@ -75,21 +76,27 @@ def child(order: dict[str, Any]) -> int:
     return 0 if outcome.summary.images else 1
 
 
+def begin(order: dict[str, Any]) -> int:
+    """The process of a child."""
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            code = child(order)
+        finally:
+            os._exit(code)
+    return pid
+
+
 def serve() -> None:
     """Carry out orders until there are no more."""
     torch.set_num_threads(1)
     os.fsync = os.fdatasync = os.fstat  # what a process wrote outlives it; see the suite's conftest
     importlib.import_module("cnnviz_cli.run.session").load_model = tiny_model
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            code = 70
-            try:
-                code = child(json.loads(line))
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
-        print("killed" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), flush=True)
+        for pid in [begin(order) for order in json.loads(line)]:
+            _, status = os.waitpid(pid, 0)
+            print("killed" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,19 +27,17 @@ class Killer:
 
     def run(self, out: Path, **order: Any) -> str:
         """How one run ended."""
-        self.start(out, **order)
-        return self.answer()
+        (ended,) = self.run_together(out, [order])
+        return ended
 
-    def start(self, out: Path, **order: Any) -> None:
-        """Begin one, and do not wait."""
+    def run_together(self, out: Path, orders: list[dict[str, Any]]) -> list[str]:
+        """How runs into one folder ended that were at work at once."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"out": str(out), "in": str(out.parent / "in"), **order}) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> str:
-        """How it ended."""
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        place = {"out": str(out), "in": str(out.parent / "in")}
+        self._process.stdin.write(json.dumps([{**place, **order} for order in orders]) + "\n")
+        self._process.stdin.flush()
+        return [self._process.stdout.readline().strip() for _ in orders]
 
     def close(self) -> None:
         self._process.communicate()

@@ -397,12 +397,10 @@ def test_shards_at_work_wait_for_each_other(tmp_path: Path, sources: list[Source
     """Two processes at once, each of which needs the other's rows."""
     run(tmp_path / "whole", sources)
     out = tmp_path / "out"
-    killers = [Killer(), Killer()]
-    for index, one in enumerate(killers):
-        one.start(out, study=ENTRY.name, shard=[index, 2])
-    assert [one.answer() for one in killers] == ["0", "0"]
-    for one in killers:
-        one.close()
+    killer = Killer()
+    shards = [{"study": ENTRY.name, "shard": [index, 2]} for index in range(2)]
+    assert killer.run_together(out, shards) == ["0", "0"]
+    killer.close()
     assert merged(out) == []
     for path, data in files_of(tmp_path / "whole").items():
         assert files_of(out)[path] == data, path
