@@ -6,18 +6,18 @@ import faulthandler
 import json
 import os
 import signal
-import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
-from run.resuming import BROKEN, Listener, files_of, photographs, run
+from run.resuming import BROKEN, Listener, files_of, listed, photographs, run
 
+from cnnviz_cli.cli.process import handle_signals
 from cnnviz_cli.config.load import load_settings
 from cnnviz_cli.core.errors import DeviceError, ModelError, OutputError, UsageError
 from cnnviz_cli.core.records import Manifest
@@ -334,42 +334,48 @@ def test_a_broken_off_figure_is_swept_away(tmp_path: Path, monkeypatch: pytest.M
     assert list((tmp_path / "out").rglob("*.tmp")) == []
 
 
-SCRIPT = """
-import importlib, os, sys, time
-sys.path[:] = {path!r}
-import torch
-torch.set_num_threads(1)
-from run.resuming import Listener, listed, run, tiny_model
-from pathlib import Path
-from cnnviz_cli.cli.process import handle_signals
-from cnnviz_cli.run import replicas
-importlib.import_module("cnnviz_cli.run.session").load_model = tiny_model
-fork = replicas.ReplicaPool._fork
-def told(self):
-    replica = fork(self)
-    print(replica.pid, flush=True)
-    return replica
-replicas.ReplicaPool._fork = told
 class Slow(Listener):
-    def done(self, record):
+    """Tells of the first record, and then waits for what the test does to it."""
+
+    def __init__(self, told: int) -> None:
+        super().__init__()
+        self._told = told
+
+    def done(self, record: Any) -> None:
         super().done(record)
-        print("done", flush=True)
+        os.write(self._told, b"done\n")
         if len(self.done_) == 1:
-            time.sleep(600)  # until what the test does to it
-with handle_signals():
-    outcome = run(Path({out!r}), listed(Path({images!r})), Slow(), replicas="2", batch_size="1")
-print(outcome.status, flush=True)
-"""
+            time.sleep(600)
 
 
-def start(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
-    """A run with two replicas in a process group of its own, once it has a record."""
-    code = SCRIPT.format(path=sys.path, out=str(tmp_path / "out"), images=str(tmp_path / "in"))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    pids = [int(process.stdout.readline()) for _ in range(2)]
-    assert process.stdout.readline() == "done\n"
-    return process, pids
+def start(tmp_path: Path) -> tuple[int, IO[str], list[int]]:
+    """A run with two replicas in a process group of its own, once it has a record: its process, what it tells, them."""
+    heard, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.setsid()
+            with pytest.MonkeyPatch.context() as patch, handle_signals():
+                fork = replicas.ReplicaPool._fork
+
+                def forked(self: Any) -> Any:
+                    replica = fork(self)
+                    os.write(told, f"{replica.pid}\n".encode())
+                    return replica
+
+                patch.setattr(replicas.ReplicaPool, "_fork", forked)
+                sources = listed(tmp_path / "in")
+                outcome = run(tmp_path / "out", sources, Slow(told), replicas="2", batch_size="1")
+            os.write(told, f"{outcome.status}\n".encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(told)
+    pipe = os.fdopen(heard, encoding="utf-8")
+    pids = [int(pipe.readline()) for _ in range(2)]
+    assert pipe.readline() == "done\n"
+    return pid, pipe, pids
 
 
 def gone(pid: int) -> bool:
@@ -387,12 +393,11 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_processes_is_heard_by_one(number: signal.Signals, tmp_path: Path) -> None:
     sources = photographs(tmp_path / "in", 20)
-    process, pids = start(tmp_path)
-    os.killpg(process.pid, number)
-    assert process.stdout is not None
-    assert process.stdout.read().split()[-1] == "interrupted"
-    assert process.wait() == 0
-    process.stdout.close()
+    process, told, pids = start(tmp_path)
+    os.killpg(process, number)
+    with told:
+        assert told.read().split()[-1] == "interrupted"
+    assert os.waitpid(process, 0)[1] == 0
     assert all(gone(pid) for pid in pids)
     assert list((tmp_path / "out").rglob("*.tmp")) == []
     run(tmp_path / "out", sources, batch_size="1")
@@ -401,11 +406,10 @@ def test_a_signal_to_all_processes_is_heard_by_one(number: signal.Signals, tmp_p
 
 def test_replicas_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     sources = photographs(tmp_path / "in", 20)
-    process, pids = start(tmp_path)
-    process.kill()
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    process, told, pids = start(tmp_path)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    told.close()
     assert all(gone(pid) for pid in pids)
     outcome = run(tmp_path / "out", sources, replicas="2", batch_size="1")
     assert 1 <= outcome.done_before < 20
