@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,26 @@ def cnnviz(capfd: pytest.CaptureFixture[str]) -> Say:
     return run
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def said_of_all(cnnviz: Say, kept: Path) -> str:
+    """What is said of a run of all images, which lies in out/: made by the first test that looks at it."""
+    said = kept / "said.txt"
+    if said.exists():
+        shutil.copytree(kept / "out", "out")
+    else:
+        said.write_text(cnnviz(), encoding="utf-8")
+        shutil.copytree("out", kept / "out")
+    return said.read_text(encoding="utf-8")
+
+
+looks_at_all = pytest.mark.usefixtures("said_of_all")
+
+
 def manifest(out: str = "out") -> Any:
     return json.loads(Path(out, "manifest.json").read_text(encoding="utf-8"))
 
@@ -99,8 +120,7 @@ def slow(count: int = COUNT, quantile: float = QUANTILE) -> list[dict[str, Any]]
     return rows
 
 
-def test_planted_channels_are_found_and_numbers_are_those_of_loops(cnnviz: Say) -> None:
-    said = cnnviz()
+def test_planted_channels_are_found_and_numbers_are_those_of_loops(said_of_all: str) -> None:
     rows, expected = table(), slow()
     assert [row["label"] for row in rows[:2]] == ["red", "blue"]
     assert [rows[channel]["detector"] for channel in (0, 1, 3)] == ["yes", "yes", "no"]
@@ -118,12 +138,15 @@ def test_planted_channels_are_found_and_numbers_are_those_of_loops(cnnviz: Say) 
     assert [one["images"] for one in layer["labels"]] == [COUNT, COUNT // 2]
     red, blue = layer["labels"]
     assert (red["channels"][0]["unit"], blue["channels"][0]["unit"]) == (0, 1)
-    assert "colours: 3 of 4 channels are detectors" in said or "colours: 2 of 4 channels are detectors" in said
+    assert (
+        "colours: 3 of 4 channels are detectors" in said_of_all
+        or "colours: 2 of 4 channels are detectors" in said_of_all
+    )
     assert verify(Path("out")) == []
 
 
+@looks_at_all
 def test_chance_is_far_below_a_planted_channel(cnnviz: Say) -> None:
-    cnnviz()
     (layer,) = manifest()["findings"]["dissect"]["layers"]
     red = layer["labels"][0]
     assert red["channels"][0]["iou"] > 3 * red["chance"]["highest"]
@@ -135,8 +158,8 @@ def test_chance_is_far_below_a_planted_channel(cnnviz: Say) -> None:
     assert [row["iou"] for row in table("plain")] == [row["iou"] for row in table()]
 
 
-def test_each_image_says_what_was_found_in_it(cnnviz: Say) -> None:
-    cnnviz()
+@looks_at_all
+def test_each_image_says_what_was_found_in_it() -> None:
     first, second = manifest()["images"][:2]
     assert first["findings"]["dissect"]["marked"] == ["blue", "red"]
     assert second["findings"]["dissect"]["marked"] == ["red"]
@@ -164,8 +187,8 @@ def test_images_without_an_annotation_count_for_thresholds_alone(cnnviz: Say) ->
     assert manifest()["images"][7]["findings"]["dissect"]["marked"] == []
 
 
+@looks_at_all
 def test_masks_and_boxes_of_the_same_things_agree(cnnviz: Say) -> None:
-    cnnviz()
     write_boxes(Path("boxes.json"), COUNT)
     cnnviz("--annotations", "boxes.json", "-o", "boxes")
     whole, boxes = table(), table("boxes")
@@ -390,8 +413,8 @@ def test_the_commands_of_the_page_are_understood(
 # --- from Python -------------------------------------------------------------------------------------------
 
 
-def test_python_finds_what_the_command_does(cnnviz: Say) -> None:
-    cnnviz()
+@looks_at_all
+def test_python_finds_what_the_command_does() -> None:
     paths = [f"in/{number}.png" for number in range(COUNT)]
     marked: dict[str | int, Any] = {
         f"in/{number}.png": [{"mask": mask, "label": label} for label, mask in scene(number)[1].items()]
