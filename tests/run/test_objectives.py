@@ -456,7 +456,7 @@ def test_of_a_folder_of_masks_what_was_changed_is_done_again_and_the_rest_is_not
     ("network", "arguments"),
     [
         ("lraspp_mobilenet_v3_large", ["--input-size", "64x96", "--resize", "squash"]),
-        ("ssdlite320_mobilenet_v3_large", ["--min-score", "0"]),
+        pytest.param("ssdlite320_mobilenet_v3_large", ["--min-score", "0"], marks=pytest.mark.slow),
         ("squeezenet1_1", ["--input-size", "64", "--objective", "similarity:in/2.png"]),
     ],
 )
