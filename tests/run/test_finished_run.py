@@ -78,19 +78,34 @@ def finished(tmp_path: Path, made: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "run-a"))
 
 
+@pytest.fixture(scope="module")
+def once_judged(made: Path) -> Path:
+    """Its maps, judged; to be read alone."""
+    before, out = files_of(made), made.parent / "kept"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("cnnviz_cli.run.session"), "load_model", tiny_model)
+        assert judge(made, made.parent / "in", out) == 3  # one of the pictures is broken
+    assert files_of(made) == before
+    return out
+
+
+@pytest.fixture
+def kept(tmp_path: Path, once_judged: Path) -> Path:
+    """A copy of it, beside the copy of the run."""
+    return Path(shutil.copytree(once_judged, tmp_path / "kept"))
+
+
 def judge(run: Path, pictures: Path, out: Path, measures: tuple[str, ...] = JUDGED, *more: str) -> int:
     return main(["evaluate", str(run), str(pictures), *measures, *COMPUTED, "-o", str(out), *more])
 
 
-def test_kept_maps_have_the_numbers_of_maps_just_made(tmp_path: Path, pictures: Path, finished: Path) -> None:
-    before = files_of(finished)
-    assert judge(finished, pictures, tmp_path / "kept") == 3  # one of the pictures is broken
+def test_kept_maps_have_the_numbers_of_maps_just_made(tmp_path: Path, pictures: Path, once_judged: Path) -> None:
     direct = ["evaluate", str(pictures), "--method", ",".join(METHODS), "--target", "top2", *JUDGED, *COMPUTED]
     assert main([*direct, "--gradcam-layer", "conv", "-o", str(tmp_path / "direct")]) == 3
-    found, expected = numbers(tmp_path / "kept"), numbers(tmp_path / "direct")
+    found, expected = numbers(once_judged), numbers(tmp_path / "direct")
     assert found == expected
-    assert {one["method"] for one in manifest(tmp_path / "kept")["evaluation"]["methods"]} == set(METHODS)
-    kept, made = (manifest(tmp_path / name)["images"] for name in ("kept", "direct"))
+    assert {one["method"] for one in manifest(once_judged)["evaluation"]["methods"]} == set(METHODS)
+    kept, made = (manifest(out)["images"] for out in (once_judged, tmp_path / "direct"))
     for one, other in zip(kept, made, strict=True):
         assert one.get("controls") == other.get("controls")
         assert one.get("agreement") == other.get("agreement")
@@ -99,16 +114,13 @@ def test_kept_maps_have_the_numbers_of_maps_just_made(tmp_path: Path, pictures: 
             for image in (one, other)
         ]
         assert listed[0] == listed[1]
-    assert files_of(finished) == before
-    assert verify(tmp_path / "kept") == []
+    assert verify(once_judged) == []
 
 
 def test_the_numbers_are_of_the_kept_maps_and_no_method_runs(
-    tmp_path: Path, pictures: Path, finished: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, pictures: Path, finished: Path, kept: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Maps of another making have other numbers: turned upside down they say something else."""
-    assert judge(finished, pictures, tmp_path / "kept") == 3
-
     for path in sorted(finished.rglob("arrays.npz")):
         old = hashlib.sha256(path.read_bytes()).hexdigest()
         with np.load(path) as file:
@@ -116,16 +128,16 @@ def test_the_numbers_are_of_the_kept_maps_and_no_method_runs(
         np.savez_compressed(path, **{name: one[..., ::-1, :] if one.ndim > 1 else one for name, one in found.items()})
         exchange(finished, old, hashlib.sha256(path.read_bytes()).hexdigest())
     assert judge(finished, pictures, tmp_path / "turned") == 3
-    first, second = numbers(tmp_path / "kept"), numbers(tmp_path / "turned")
+    first, second = numbers(kept), numbers(tmp_path / "turned")
     assert first.keys() == second.keys()
     moved = {key for key in first if first[key] != second[key]}
     assert {"control" in key for key in moved} == {False}  # what has not seen the network is as it was
     assert len(moved) > len(first) / 4
     # The same folder again: its maps are others than those that were judged there.
     capfd.readouterr()
-    assert judge(finished, pictures, tmp_path / "kept") == 2
+    assert judge(finished, pictures, kept) == 2
     assert "digest of the maps" in capfd.readouterr().err
-    assert numbers(tmp_path / "kept") == first
+    assert numbers(kept) == first
     flags = FinishedRun.read(finished).flags | {("evaluate", "maps"): str(finished), ("device",): "cpu"}
     explainer = prepare_judged("evaluate", load_settings("evaluate", flags, None, {}), Listener())
     assert isinstance(explainer, KeptExplainer)
