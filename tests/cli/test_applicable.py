@@ -122,7 +122,11 @@ def left_out(result: Result) -> dict[str, str]:
     return {name: note[1] for note in notes if len(note) == 2 for name in re.split(", | and ", note[0])}
 
 
-@pytest.mark.parametrize(("kind", "refused"), CASES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] is tiny.Residual else ()) for case in CASES],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_all_methods_end_well_with_a_note_for_each_that_cannot_apply(
     explain: Explain, kind: type[nn.Module], refused: set[str]
 ) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnnviz_cli.core.records import Manifest
 from cnnviz_cli.run.feature_pass import SeenBatch
-from cnnviz_cli.studies.concepts import conclude
+from cnnviz_cli.studies.concepts import autoencoder, conclude
 from cnnviz_cli.studies.concepts.study import ConceptsStudy
 
 from .conftest import Command, Result
@@ -181,7 +181,8 @@ def test_where_the_head_does_not_pool_sobol_tells(concepts: Command, tmp_path: P
     )
 
 
-def test_an_autoencoder(concepts: Command, tmp_path: Path) -> None:
+def test_an_autoencoder(concepts: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "STEPS", 200)
     # Fewer than the five that a row of many uses.
     done = concepts("--concepts", "4", "--dictionary", "sae", "--crops", "none", "-o", tmp_path / "o")
     assert done.code == 0, done.err
@@ -240,6 +241,7 @@ def test_a_layer_with_values_below_zero_is_refused_after_the_first_batch(
         return take(study, batch)
 
     monkeypatch.setattr(ConceptsStudy, "_take", counted)
+    monkeypatch.setattr(autoencoder, "STEPS", 20)
     more = ("--crops", "none", "--concepts", "3", "--batch-size", "1", "--layer")
     assert concepts(*more, "trunk.6").code == 2
     assert shown == [0]
