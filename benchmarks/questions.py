@@ -23,8 +23,8 @@ from cnnviz_cli.studies.influence.tracin import Head, Training, find_influential
 STEPS, EPS = 10, 1e-6
 """The budget flips nothing, so that both go the whole way."""
 
-FORWARDS = 6
-"""Beside the steps: of the image, of the end of the walk, and for what is told of both, also in 8 bits."""
+FORWARDS = 4
+"""Beside the steps: of the image, twice, of the end of the walk, and of that in 8 bits."""
 
 TRAINING, ASKED, CLASSES, CHANNELS, MOST = 10_000, 5, 1000, 1280, 10
 

@@ -29,8 +29,8 @@ CUTS, CUT_FINE = 8, 2.0**-10
 HALVINGS, HALF_FINE = 16, 2.0**-6
 """The same where each eps has a walk of its own, and a part is halved."""
 
-AFTERWARDS = 4
-"""Forwards beside the search: of the image, of what was found, of that in 8 bits, and for the label that it has."""
+AFTERWARDS = 2
+"""Forwards beside the search: of what was found in 8 bits, and for the label that it has."""
 
 Fact = Literal[
     "flipped", "eps", "linf", "l2", "changed", "in_8_bits",

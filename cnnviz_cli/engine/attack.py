@@ -7,7 +7,7 @@ last bit a whole step. What passes together are sizes and random starts of one i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -136,13 +136,20 @@ class Ball:
 
 @dataclass(frozen=True)
 class _Found:
-    """An input (1, C, H, W), within which eps it was found, whether it flips the label, and by how much (below zero if
-    it does)."""
+    """An input (1, C, H, W), within which eps it was found, whether it flips the label, by how much (below zero if it
+    does), and the (1, K) class scores that say so."""
 
     point: Tensor
     eps: float
     flipped: bool
     margin: float
+    logits: Tensor
+
+
+def _found(points: Tensor, logits: Tensor, margins: Tensor, at: int, eps: float) -> _Found:
+    """One of several inputs that have passed together."""
+    margin = float(margins[at])
+    return _Found(points[at : at + 1], eps, flipped=margin < 0, margin=margin, logits=logits[at : at + 1])
 
 
 class _Search:
@@ -156,13 +163,13 @@ class _Search:
         self.done = self._within = 0
         self.gradient = Gradient(of=need.objective)
         self.slopes, self.scores = Plan.of([self.gradient]), Plan.of([])
+        self.before = self.logits(self.ball.origin)
 
     def run(self) -> _Found:
         """The smallest change found that flips the label; or of those of the whole budget the one that came nearest."""
-        origin = self.ball.origin
-        first = self.margins(self.logits(origin))[0]
+        first = float(self.margins(self.before)[0])
         if first < 0:  # it is another class already
-            return _Found(origin, 0.0, flipped=True, margin=float(first))
+            return _Found(self.ball.origin, 0.0, flipped=True, margin=first, logits=self.before)
         return self._along_one_direction() if self.need.is_straight else self._by_walks()
 
     def _along_one_direction(self) -> _Found:
@@ -177,14 +184,15 @@ class _Search:
             parts = range(1, PARTS + 1 if cut == 0 else PARTS)
             sizes = [low + (high - low) * part / PARTS for part in parts]
             points = self.ball.within(torch.cat([size * direction for size in sizes]))
-            margins = self.margins(self.logits(points))
+            logits = self.logits(points)
+            margins = self.margins(logits)
             flips = [at for at, margin in enumerate(margins.tolist()) if margin < 0]
             if flips:
                 first = flips[0]
-                best = _Found(points[first : first + 1], sizes[first], flipped=True, margin=float(margins[first]))
+                best = _found(points, logits, margins, first, sizes[first])
                 low, high = (sizes[first - 1] if first else low), sizes[first]
             elif best is None:
-                return _Found(points[-1:], need.eps, flipped=False, margin=float(margins[-1]))
+                return _found(points, logits, margins, len(points) - 1, need.eps)
             else:
                 low = sizes[-1]
         assert best is not None  # or it would have returned
@@ -220,14 +228,12 @@ class _Search:
             logits, slope = (self.logits(points), None) if last else self._slope(points)
             margins = self.margins(logits)
             lowest = int(margins.argmin())
-            margin = float(margins[lowest])
-            if best is None or margin < best.margin:
-                point = points[lowest : lowest + 1]
-                best = _Found(point, eps, flipped=margin < 0, margin=margin)
-            if margin < 0:
+            if best is None or float(margins[lowest]) < best.margin:
+                best = _found(points, logits, margins, lowest, eps)
+            if best.flipped:
                 # On its way it may not have gone as far as it could.
                 size = float(ball.size_of(ball.change_of(best.point).double())[0])
-                return _Found(best.point, min(eps, size), flipped=True, margin=margin)
+                return replace(best, eps=min(eps, size))
             if slope is not None:
                 moved = ball.change_of(points) + need.step * eps * ball.steepest(slope)
                 change = ball.project(moved, eps)
@@ -302,7 +308,7 @@ class _Search:
 def _facts(search: _Search, made: _Found) -> dict[Need, Tensor]:
     """(1,) float64 each."""
     need, ball = search.need, search.ball
-    before, after = search.logits(ball.origin), search.logits(made.point)
+    before, after = search.before, made.logits
     change = ball.change_of(made.point).double()
     kind: Score = "sigmoid" if need.sigmoid else "softmax"
     shares = [class_scores(logits.double(), kind)[0] for logits in (before, after)]
