@@ -95,8 +95,8 @@ from run.resuming import Listener, files_of, photographs, run, tiny_model
 from cnnviz_cli.core.errors import OutputError
 importlib.import_module("cnnviz_cli.run.session").load_model = tiny_model
 disk, plain = Path(sys.argv[1]), Path(sys.argv[2])
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=True)
-sources = photographs(plain / "in", 40)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], check=True)
+sources = photographs(plain / "in", 20)
 run(plain / "out", sources)
 try:
     run(disk / "out", sources)
@@ -115,7 +115,7 @@ else:
 subprocess.run(["mount", "-o", "remount,rw,size=8m", disk], check=True)
 heard = Listener()
 run(disk / "out", sources, heard)
-assert 0 < len(heard.done_) < 40, heard.done_
+assert 0 < len(heard.done_) < 20, heard.done_
 assert files_of(disk / "out") == files_of(plain / "out")
 """
 

@@ -144,7 +144,7 @@ def test_studies_killed_at_random_moments_go_on(
     killer: Killer, place: Path, studied: dict[str, dict[str, bytes]]
 ) -> None:
     chance = random.Random(3)
-    for number, name in enumerate([ENTRY.name, OF_UNITS.name] * 2):
+    for number, name in enumerate([ENTRY.name, OF_UNITS.name]):
         out = place / f"random-study-{number}"
         for _ in range(2):
             killer.run(out, study=name, after=chance.uniform(0.05, 0.4))
