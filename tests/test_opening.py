@@ -112,6 +112,8 @@ def calls_that_open() -> dict[str, set[str]]:
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name not in OPENS:
+                continue
             imported = name in ("load", "read_bytes", "read_text") and isinstance(
                 node.func, ast.Name
             )  # functions of ours
@@ -121,7 +123,7 @@ def calls_that_open() -> dict[str, set[str]]:
             harmless = harmless or (
                 ast.unparse(node).casefold().startswith("sink") and name == "open"
             )  # the output folder
-            if name in OPENS and not harmless:
+            if not harmless:
                 found.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(ast.unparse(node))
     return found
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch  # noqa: F401  (its import would be followed call by call, which doubles the time)
+
 import cnnviz_cli
 from cnnviz_cli.cli.main import main as cnnviz
 

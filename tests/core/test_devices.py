@@ -20,11 +20,11 @@ NEVER = {"torch.Tensor", "torch.FloatTensor", "torch.from_file"}
 
 @cache
 def calls() -> list[tuple[str, str, set[str]]]:
-    """Where the package makes a tensor: place, function, and the arguments that are named."""
+    """Each call of what a module or an object has: place, function, and the arguments that are named."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
                 found.append((place, ast.unparse(node.func), {word.arg or "" for word in node.keywords}))
     return found
