@@ -207,7 +207,7 @@ def test_a_head_beside_its_backbone(tmp_path: Path, reporter: Any) -> None:
         (NET, 7),
         (NET, 1),
         ("resnet18", 7),
-        ("resnet18", 1),
+        pytest.param("resnet18", 1, marks=pytest.mark.slow),
         ("mobilenet_v3_small", 7),
         ("efficientnet_lite0", 7),
         pytest.param("densenet121", 7, marks=pytest.mark.slow),

@@ -15,6 +15,8 @@ QUICK = (
     "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1",
     "swin_t", "vgg11", "vit_b_32",
 )  # fmt: skip
+DEEP = ("densenet121", "maxvit_t")
+"""Of these a pass takes a second; tests/models/test_layers.py names their default layers."""
 BEYOND = [name for task in models_page.OTHERS for name in model_names(task)]
 TRIED = ("squeezenet1_1",)
 
@@ -65,7 +67,10 @@ def test_every_method_is_on_the_page(tried: set[str]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in model_names("classification")],
+    [
+        name if name in QUICK and name not in DEEP else pytest.param(name, marks=pytest.mark.slow)
+        for name in model_names("classification")
+    ],
 )
 def test_default_layers_are_those_of_the_networks(rows: dict[str, list[str]], name: str) -> None:
     assert rows[name][:6] == models_page.static(name)
