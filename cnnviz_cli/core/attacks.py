@@ -29,8 +29,8 @@ CUTS, CUT_FINE = 8, 2.0**-10
 HALVINGS, HALF_FINE = 16, 2.0**-6
 """The same where each eps has a walk of its own, and a part is halved."""
 
-AFTERWARDS = 2
-"""Forwards beside the search: of what was found in 8 bits, and for the label that it has."""
+AFTERWARDS = 1
+"""Forwards beside the search: of what was found, in 8 bits."""
 
 Fact = Literal[
     "flipped", "eps", "linf", "l2", "changed", "in_8_bits",

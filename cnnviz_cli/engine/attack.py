@@ -339,6 +339,8 @@ def _likeliest(logits: Tensor) -> int:
 def _explained(search: _Search, made: _Found) -> dict[Need, Tensor]:
     """What is asked of the image at each moment."""
     context, need = search.context, search.need
+    if not need.explained:
+        return {}
     plan = Plan.of(need.explained)
     evidence = context.evidence.only(need.sources)
     given = {one.name: evidence[one][search.image : search.image + 1] for one in need.sources if isinstance(one, Given)}
@@ -361,7 +363,7 @@ def _explained(search: _Search, made: _Found) -> dict[Need, Tensor]:
         ).evidence
 
     after = search.targets.clone()
-    after[:, need.rank] = _likeliest(search.logits(made.point))
+    after[:, need.rank] = _likeliest(made.logits)
     asked: Mapping[Moment, tuple[Tensor, Tensor]] = {
         "before": (search.ball.origin, search.targets),
         "after": (made.point, after),
