@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two cores, two workers, one thread each: more threads would only wait for one another.
-WORKERS ?= 2
+# Three workers for two cores, one thread each: tests wait for browsers, processes and disks, and threads only for one
+# another.
+WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
