@@ -107,11 +107,16 @@ _FIRST_CORES = _own_cores()
 """Of the process when it began. OpenMP binds the thread that loads torch to one of them, if it is asked to bind any."""
 
 
+def _process_cores() -> frozenset[int]:
+    """Those of the process, also where OpenMP has bound this thread to one."""
+    bound = any(name in os.environ for name in _BINDING)
+    return _FIRST_CORES | _own_cores() if bound else _own_cores()
+
+
 def usable_cores() -> int:
     """The cores that this process may use: those it may run on, which ``taskset`` may have made fewer, and no more than
     a container's quota of processor time keeps busy."""
-    bound = any(name in os.environ for name in _BINDING)
-    cores = len(_FIRST_CORES | _own_cores() if bound else _own_cores())
+    cores = len(_process_cores())
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
@@ -119,8 +124,9 @@ def usable_cores() -> int:
 def use_all_cores() -> None:
     """Let this thread run on each core of the process again. Threads and forks inherit the cores of what starts them,
     and OpenMP may have bound that to one."""
-    if hasattr(os, "sched_setaffinity") and any(name in os.environ for name in _BINDING):
-        os.sched_setaffinity(0, _FIRST_CORES | _own_cores())
+    cores = _process_cores()
+    if cores != _own_cores():
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager
