@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
     from cnnviz_cli.core.report import Reporter
     from cnnviz_cli.files.inputs.search import Source
-    from cnnviz_cli.files.output.shards import Shard
     from cnnviz_cli.run import Outcome
     from cnnviz_cli.run.dream_run import DreamPlan
 
@@ -96,22 +95,10 @@ def _describe(settings: Settings, sources: Sequence[Source], reporter: Reporter)
     return describe_dreams(settings, sources, reporter)
 
 
-def _execute(
-    settings: Settings,
-    sources: Sequence[Source],
-    reporter: Reporter,
-    *,
-    shard: Shard,
-    force: bool,
-    local_rank: int | None,
-) -> Outcome:
-    if settings.engine == "ray":
-        from cnnviz_cli import cluster
-
-        return cluster.execute(DREAM.name, settings, sources, reporter, shard=shard, force=force)
+def _execute(settings: Settings, sources: Sequence[Source], reporter: Reporter, **place: Any) -> Outcome:
     with gc_disabled():
         from cnnviz_cli.run.dream_run import execute_dreams
-    return execute_dreams(settings, sources, reporter, shard=shard, force=force, local_rank=local_rank)
+    return execute_dreams(settings, sources, reporter, **place)
 
 
 def _settings(loaded: LoadedSettings, *, images: bool) -> Settings:

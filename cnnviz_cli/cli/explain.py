@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from cnnviz_cli.config.settings import Settings
     from cnnviz_cli.core.report import Reporter
     from cnnviz_cli.files.inputs.search import Source
-    from cnnviz_cli.files.output.shards import Shard
     from cnnviz_cli.run import DryRun, Outcome
 
 
@@ -131,22 +130,9 @@ def _describe(command: str, settings: Settings, sources: Sequence[Source], repor
     return describe_run(command, settings, sources, reporter)
 
 
-def _execute(
-    command: str,
-    settings: Settings,
-    sources: Sequence[Source],
-    reporter: Reporter,
-    *,
-    shard: Shard,
-    force: bool,
-    local_rank: int | None,
-) -> Outcome:
-    if settings.engine == "ray":
-        from cnnviz_cli import cluster
-
-        return cluster.execute(command, settings, sources, reporter, shard=shard, force=force)
+def _execute(command: str, settings: Settings, sources: Sequence[Source], reporter: Reporter, **place: Any) -> Outcome:
     from cnnviz_cli import run
 
     with gc_disabled():
         execute = run.execute
-    return execute(command, settings, sources, reporter, shard=shard, force=force, local_rank=local_rank)
+    return execute(command, settings, sources, reporter, **place)

@@ -60,13 +60,18 @@ class ShowPlan(Protocol):
 
 @dataclass(frozen=True)
 class RunKind:
-    """What the runs of a command do. `describe` and `execute` import torch when they are called: it takes seconds."""
+    """What the runs of a command do. `describe` and `execute` import torch when they are called: it takes seconds.
+
+    Attributes:
+        on_cluster: whether the nodes of a Ray cluster can share its runs; `execute` refuses `--engine ray` otherwise.
+    """
 
     command: str
     describe: Describe
     execute: Execute
     print_plan: ShowPlan
     print_outcome: Show
+    on_cluster: bool = True
 
 
 def require_images(command: str, images: Sequence[str], settings: Settings) -> None:
@@ -117,6 +122,10 @@ def run_request(
         if outcome is not None:
             return outcome
     _say_what_loads(settings, sources, part, reporter)
+    if settings.engine == "ray" and kind.on_cluster:
+        from cnnviz_cli import cluster
+
+        return cluster.execute(kind.command, settings, sources, reporter, shard=part.shard, force=force)
     return kind.execute(settings, sources, reporter, shard=part.shard, force=force, local_rank=part.local_rank)
 
 

@@ -66,9 +66,8 @@ def run_study_command(
     loaded = load_request(command, flags, config)
     study = check(loaded)
     require_images(command, images, loaded.settings)
-    kind = RunKind(
-        command, partial(_describe, study, command), partial(_execute, study, command), print_study_plan, print_outcome
-    )
+    describe, execute = partial(_describe, study, command), partial(_execute, study, command)
+    kind = RunKind(command, describe, execute, print_study_plan, print_outcome, on_cluster=False)
     return carry_out(kind, loaded, images, how)
 
 
