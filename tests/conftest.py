@@ -35,7 +35,7 @@ SLOWEST = (
     "models/test_checkpoint.py", "test_files_crossed.py", "engine/test_boxes.py", "engine/test_relevance.py",
     "models/test_backbone.py", "engine/test_regions.py", "run/test_nothing.py", "test_figures_page.py",
 )  # fmt: skip
-"""The modules that take longest. They are begun first: of two workers none waits for the other at the end."""
+"""The modules that take longest. They are begun first, so that no worker waits for the others at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
